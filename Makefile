@@ -1,0 +1,48 @@
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PINS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt clean .venv
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.demo ## train, sample and compare on breast cancer, into runs/demo
+	$(BIN)/python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
+
+test: lint ## lint, type-check and test
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: .venv/.test ## lint and type-check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+fmt: .venv/.test ## format and fix what ruff can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove caches and builds; .venv and runs stay
+	rm -rf build dist .hypothesis .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# An existing .venv is reused, with whatever is installed in it.
+.venv: $(BIN)/pip
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+		"wfm needs Python 3.11 or newer, and $(PYTHON) is older: try make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+# A stamp is newer than the pins it was installed from, so nothing is installed twice.
+.venv/.demo: $(PINS) | .venv
+	@echo "Installing wfm into .venv (minutes, the first time)"
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/.test: $(PINS) | .venv
+	@echo "Installing wfm and its test tools into .venv (minutes, the first time)"
+	@$(PIP) --editable '.[test]'
+	@touch .venv/.demo $@

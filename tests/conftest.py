@@ -1,0 +1,22 @@
+"""Settings of every test; the devices must be set before anything starts jax."""
+
+import os
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+
+import hypothesis
+import jax
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Seeds do not shrink to anything simpler, so a failure is shown as it was found.
+hypothesis.settings.register_profile(
+    "wfm",
+    deadline=None,
+    max_examples=12,
+    derandomize=True,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
+hypothesis.settings.load_profile("wfm")

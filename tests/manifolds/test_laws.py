@@ -1,0 +1,246 @@
+"""Laws of every manifold in the table, in float32, the precision users run."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
+
+from tests.manifolds.table import MANIFOLDS
+
+
+@functools.cache
+def _jitted(method: str):
+    return jax.jit(lambda manifold, *args: getattr(manifold, method)(*args))
+
+
+class Jitted:
+    """A manifold whose methods are compiled once for all laws."""
+
+    def __init__(self, manifold):
+        self.manifold = manifold
+
+    def __getattr__(self, method: str):
+        return functools.partial(_jitted(method), self.manifold)
+
+
+every_manifold = pytest.mark.parametrize("manifold", MANIFOLDS.values(), ids=MANIFOLDS.keys())
+every_jitted_manifold = pytest.mark.parametrize(
+    "manifold", [Jitted(m) for m in MANIFOLDS.values()], ids=MANIFOLDS.keys()
+)
+seeds = st.integers(0, 2**31 - 1)
+lengths = st.floats(0, 3, width=32, allow_subnormal=False)
+
+
+def points(manifold, seed: int, n: int):
+    return [manifold.random(jax.random.key(seed + i)) for i in range(n)]
+
+
+def noise(x, seed: int):
+    """An ambient vector like `x`."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), x)
+
+
+def tangent(manifold, x, seed: int, length: float = 1.0):
+    """A tangent vector at `x` of the given length in a random direction."""
+    v = manifold.to_tangent(x, noise(x, seed))
+    return manifold.to_tangent(x, scale(length / manifold.norm(x, v), v))
+
+
+def scale(factor, v):
+    return jax.tree.map(lambda a: factor * a, v)
+
+
+def stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def awkward_ends(manifold, x, seed: int):
+    """Points at, next to and opposite of `x`."""
+    v = tangent(manifold, x, seed)
+    opposite = scale(-1.0, x)  # the antipode, on spheres
+    yield from (x, opposite)
+    for length in (1e-19, 1e-12, 1e-6, 1e-3):
+        yield manifold.exp(x, scale(length, v))
+    for length in (1e-7, 1e-6, 1e-3):
+        yield manifold.project(jax.tree.map(lambda a, b, s=length: a + s * b, opposite, v))
+
+
+def assert_close(actual, expected, tolerance: float = 2e-5):
+    """Equal up to `tolerance`, relative to the size of large trees and absolute for small ones."""
+    actual, expected = ravel_pytree(actual)[0], ravel_pytree(expected)[0]
+    atol = tolerance * max(1.0, np.linalg.norm(expected))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
+
+
+@every_jitted_manifold
+@given(seed=seeds)
+def test_random_points_lie_on_the_manifold(manifold, seed):
+    (x,) = points(manifold, seed, 1)
+    assert_close(manifold.project(x), x, 1e-6)
+
+
+@every_jitted_manifold
+@given(seed=seeds, size=st.sampled_from([1e-6, 1.0, 1e6]))
+def test_project_is_idempotent(manifold, seed, size):
+    (x,) = points(manifold, seed, 1)
+    once = manifold.project(scale(size, noise(x, seed)))
+    assert_close(manifold.project(once), once, 1e-6)
+
+
+@every_jitted_manifold
+def test_to_tangent_is_the_orthogonal_projection_of_rank_dim(manifold):
+    (x,) = points(manifold, 0, 1)
+    flat, unravel = ravel_pytree(x)
+    columns = jax.vmap(manifold.to_tangent, (None, 0))(x, jax.vmap(unravel)(jnp.eye(flat.size)))
+    matrix = np.asarray(jax.vmap(lambda column: ravel_pytree(column)[0])(columns))
+    assert_close(matrix @ matrix, matrix)
+    assert_close(matrix.T, matrix)
+    np.testing.assert_allclose(np.trace(matrix), manifold.manifold.dim, atol=1e-4)
+
+
+@every_jitted_manifold
+@given(seed=seeds)
+def test_exp_undoes_log(manifold, seed):
+    x, y = points(manifold, seed, 2)
+    for end in (y, *awkward_ends(manifold, x, seed)):
+        v = manifold.log(x, end)
+        assert_close(manifold.to_tangent(x, v), v)
+        assert_close(manifold.exp(x, v), end)
+
+
+@every_jitted_manifold
+@given(seed=seeds, length=lengths)
+def test_log_undoes_exp(manifold, seed, length):
+    (x,) = points(manifold, seed, 1)
+    v = tangent(manifold, x, seed, length)
+    y = manifold.exp(x, v)
+    assert_close(manifold.project(y), y, 1e-6)
+    assert_close(manifold.log(x, y), v, 5e-5)
+    assert_close(manifold.dist(x, y), length, 5e-5)
+
+
+@every_jitted_manifold
+@given(seed=seeds)
+def test_dist_is_a_metric(manifold, seed):
+    x, y, z = points(manifold, seed, 3)
+    dist = manifold.dist(x, y)
+    assert dist > 0
+    assert manifold.dist(x, x) == 0
+    assert_close(dist, manifold.norm(x, manifold.log(x, y)))
+    assert_close(dist, manifold.dist(y, x))
+    assert manifold.dist(x, z) <= dist + manifold.dist(y, z) + 1e-5
+
+
+@every_jitted_manifold
+@given(seed=seeds, t=st.floats(0, 1, width=32))
+def test_geodesics_have_their_end_points_and_constant_speed(manifold, seed, t):
+    x, y = points(manifold, seed, 2)
+    dist = manifold.dist(x, y)
+    middle = manifold.geodesic(x, y, t)
+    assert_close(manifold.geodesic(x, y, 0.0), x)
+    assert_close(manifold.geodesic(x, y, 1.0), y)
+    assert_close(manifold.dist(x, middle), t * dist, 5e-5)
+    assert_close(manifold.dist(middle, y), (1 - t) * dist, 5e-5)
+
+
+@every_jitted_manifold
+@given(seed=seeds, length=lengths)
+def test_transport_is_an_isometry_along_the_geodesic(manifold, seed, length):
+    (x,) = points(manifold, seed, 1)
+    step, u, v = (tangent(manifold, x, seed + i, s) for i, s in enumerate((length, 1.0, 2.0)))
+    y = manifold.exp(x, step)
+    u_at_y, v_at_y = manifold.transport(x, y, u), manifold.transport(x, y, v)
+    assert_close(manifold.to_tangent(y, u_at_y), u_at_y)
+    assert_close(manifold.inner(y, u_at_y, v_at_y), manifold.inner(x, u, v), 5e-5)
+    assert_close(manifold.transport(y, x, u_at_y), u)
+    assert_close(manifold.transport(x, y, step), scale(-1.0, manifold.log(y, x)), 5e-5)
+
+
+@every_jitted_manifold
+def test_small_distances_agree_with_float64(manifold):
+    (x,) = points(manifold, 0, 1)
+    for length in 10.0 ** -np.arange(1, 7):
+        y = manifold.exp(x, tangent(manifold, x, 1, length))
+        with jax.enable_x64(True):
+            exact = manifold.dist(*jax.tree.map(lambda a: a.astype("float64"), (x, y)))
+        np.testing.assert_allclose(exact, length, rtol=0.3)  # moved by the rounding of y
+        np.testing.assert_allclose(manifold.dist(x, y), exact, rtol=0.01)
+
+
+@every_manifold
+def test_gradients_point_away_and_are_finite_everywhere(manifold):
+    def total(tree):
+        return ravel_pytree(tree)[0].sum()
+
+    @jax.jit
+    def gradients(x, y, v):
+        return {
+            "dist": jax.grad(manifold.dist, (0, 1))(x, y),
+            "dist²": jax.grad(lambda x, y: manifold.dist(x, y) ** 2, (0, 1))(x, y),
+            "log": jax.grad(lambda x, y: total(manifold.log(x, y)), (0, 1))(x, y),
+            "exp": jax.grad(lambda x, v: total(manifold.exp(x, v)), (0, 1))(x, v),
+            "transport": jax.grad(lambda y, v: total(manifold.transport(x, y, v)), (0, 1))(y, v),
+        }
+
+    fast = Jitted(manifold)
+    x, y = points(fast, 0, 2)
+    for end in awkward_ends(fast, x, 0):
+        for v in (scale(0.0, x), fast.log(x, end)):
+            for name, gradient in gradients(x, end, v).items():
+                assert np.isfinite(ravel_pytree(gradient)[0]).all(), name
+    for length in (0.0, 1e-3, 1.0, 3.0):
+        y = fast.exp(x, tangent(fast, x, 1, length))
+        at_x, at_y = gradients(x, y, fast.log(x, y))["dist²"]
+        assert_close(fast.to_tangent(x, at_x), scale(-2.0, fast.log(x, y)), 1e-4)
+        assert_close(fast.to_tangent(y, at_y), scale(-2.0, fast.log(y, x)), 1e-4)
+
+
+@every_jitted_manifold
+def test_many_steps_stay_on_the_manifold(manifold):
+    (x,) = points(manifold, 0, 1)
+    for i in range(512):
+        x = manifold.exp(x, manifold.to_tangent(x, noise(x, i)))
+    assert_close(manifold.project(x), x, 1e-5)
+
+
+@every_manifold
+def test_vmap_equals_one_by_one(manifold):
+    def everything(manifold, x, y, v):
+        return {
+            "exp": manifold.exp(x, v),
+            "log": manifold.log(x, y),
+            "norm": manifold.norm(x, v),
+            "transport": manifold.transport(x, y, v),
+            "project": manifold.project(v),
+            "to_tangent": manifold.to_tangent(x, y),
+            "log_prob": manifold.log_prob_random(x),
+            "geodesic": manifold.geodesic(x, y, 0.3),
+        }
+
+    x, y, v = (stack(points(Jitted(manifold), 3 * i, 3)) for i in range(3))
+    batched = jax.jit(jax.vmap(everything, (None, 0, 0, 0)))(manifold, x, y, v)
+    for i in range(3):
+        one = everything(Jitted(manifold), *jax.tree.map(lambda a, i=i: a[i], (x, y, v)))
+        one_of_batch = jax.tree.map(lambda a, i=i: a[i], batched)
+        assert jax.tree.map(jax.typeof, one_of_batch) == jax.tree.map(jax.typeof, one)
+        assert_close(one_of_batch, one)
+
+
+@every_jitted_manifold
+def test_chords_are_a_little_shorter_than_geodesics(manifold):
+    try:
+        ambient = manifold.manifold.ambient()
+    except NotImplementedError:
+        pytest.skip("has no ambient coordinates")
+    x, y = points(manifold, 0, 2)
+    chord, dist = ambient.dist(x, y), manifold.dist(x, y)
+    difference = ravel_pytree(jax.tree.map(jnp.subtract, y, x))[0]
+    np.testing.assert_allclose(chord, np.linalg.norm(difference), rtol=1e-5)
+    assert chord * (1 - 1e-5) <= dist <= chord * (np.pi / 2 + 1e-5)
+    assert ambient.dim == difference.size

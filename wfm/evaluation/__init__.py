@@ -1,0 +1,20 @@
+"""Figures of merit: pure functions of weights and tasks."""
+
+from wfm.evaluation.metrics import evaluate, predictions
+from wfm.evaluation.novelty import (
+    Nearest,
+    averaged_pairs,
+    median_ratio,
+    smallest_disagreement,
+    with_noise,
+)
+
+__all__ = [
+    "Nearest",
+    "averaged_pairs",
+    "evaluate",
+    "median_ratio",
+    "predictions",
+    "smallest_disagreement",
+    "with_noise",
+]

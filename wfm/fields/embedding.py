@@ -1,0 +1,25 @@
+"""Features of the time."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+FREQUENCIES = 16
+
+
+def fourier_features(t: Float[Array, ""]) -> Float[Array, " 2*frequencies"]:
+    """Cosines and sines of `t` at half-integer multiples of one turn over [0, 1]."""
+    angles = jnp.pi * jnp.arange(1, FREQUENCIES + 1) * t
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
+
+
+class TimeEmbedding(nnx.Module):
+    """Fourier features through one hidden layer."""
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.up = nnx.Linear(2 * FREQUENCIES, width, rngs=rngs)
+        self.out = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, " width"]:
+        return self.out(jax.nn.gelu(self.up(fourier_features(t))))

@@ -1,0 +1,159 @@
+"""The graph of a network's weights, as dense blocks derived from the labels of a `WeightSpec`."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from functools import cached_property
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from wfm.weights import Weights, WeightSpec
+
+GLOBAL = "global"
+
+Block = tuple[str, str]
+NodeFeatures = dict[str, Float[Array, "n channels"]]
+EdgeFeatures = dict[Block, Float[Array, "n_from n_to channels"]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightGraph:
+    """Neurons as nodes, weights as the channels of nodes and of edges between them.
+
+    An array with two labelled axes is a dense block of edges, one with a single label gives node
+    channels, its other axes being channels too. With `fold`, groups that cannot be permuted
+    (inputs, outputs) have no nodes: their axes become channels of the neurons they touch. What
+    then touches no neuron at all, such as a folded network's output biases, are the channels of
+    one global node, which has an edge without weights to every other.
+    """
+
+    spec: WeightSpec
+    fold: bool = False
+
+    def __post_init__(self):
+        for name in self.spec.arrays:
+            if len(self._kept(name)) > 2:
+                raise ValueError(f"array {name!r} joins more than two groups: no edge can carry it")
+
+    def _kept(self, name: str) -> tuple[int, ...]:
+        """Axes of an array that run over nodes."""
+        groups = self.spec.permutable if self.fold else self.spec.groups
+        axes = self.spec.arrays[name]
+        return tuple(i for i in self.spec.label_axes(name) if axes[i] in groups)
+
+    def _members(self, key: tuple[str, ...]) -> list[str]:
+        """Arrays whose node axes run over exactly the groups `key`."""
+        axes = self.spec.arrays
+        return [n for n in axes if tuple(axes[n][i] for i in self._kept(n)) == key]
+
+    def _channels(self, key: tuple[str, ...]) -> int:
+        return sum(math.prod(self._channel_shape(name)) for name in self._members(key))
+
+    def _channel_shape(self, name: str) -> tuple[int, ...]:
+        kept = self._kept(name)
+        return tuple(n for i, n in enumerate(self.spec.shape(name)) if i not in kept)
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Number of nodes in every set of nodes."""
+        names = self.spec.permutable if self.fold else tuple(self.spec.groups)
+        sizes = {name: self.spec.groups[name].size for name in names}
+        return sizes | ({GLOBAL: 1} if self._members(()) else {})
+
+    @cached_property
+    def node_channels(self) -> dict[str, int]:
+        """Weights at every node of each set."""
+        return {name: self._channels(() if name == GLOBAL else (name,)) for name in self.sizes}
+
+    @cached_property
+    def edge_channels(self) -> dict[Block, int]:
+        """Weights on every edge of each block (from, to)."""
+        keys = [tuple(self.spec.arrays[n][i] for i in self._kept(n)) for n in self.spec.arrays]
+        blocks = {key: self._channels(key) for key in keys if len(key) == 2}
+        if GLOBAL in self.sizes:
+            blocks |= {(GLOBAL, name): 0 for name in self.sizes if name != GLOBAL}
+        return blocks
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks of edges, each between two sets of nodes: (from, to)."""
+        return tuple(self.edge_channels)
+
+    def read(self, weights: Weights) -> tuple[NodeFeatures, EdgeFeatures]:
+        """Weights laid out on nodes and edges."""
+        nodes = {
+            name: self._read(weights, () if name == GLOBAL else (name,), (size,))
+            for name, size in self.sizes.items()
+        }
+        edges = {
+            block: self._read(weights, block, (self.sizes[block[0]], self.sizes[block[1]]))
+            for block in self.edge_channels
+        }
+        return nodes, edges
+
+    def _read(self, weights: Weights, key: tuple[str, ...], shape: tuple[int, ...]) -> Array:
+        parts = []
+        for name in self._members(key):
+            kept = self._kept(name)
+            array = jnp.moveaxis(weights[name], kept, range(len(kept)))
+            parts.append(array.reshape(*shape, -1))
+        return jnp.concatenate(parts, -1) if parts else jnp.zeros((*shape, 0))
+
+    def write(
+        self,
+        nodes: Mapping[str, Float[Array, "n channels"]],
+        edges: Mapping[Block, Float[Array, "n_from n_to channels"]],
+    ) -> Weights:
+        """The inverse of `read`."""
+        weights = {}
+        for name, features in nodes.items():
+            weights |= self._write(() if name == GLOBAL else (name,), features)
+        for block, features in edges.items():
+            weights |= self._write(block, features)
+        return {name: weights[name] for name in self.spec.arrays}
+
+    def _write(self, key: tuple[str, ...], features: Array) -> Weights:
+        weights, start = {}, 0
+        for name in self._members(key):
+            shape, kept = self._channel_shape(name), self._kept(name)
+            stop = start + math.prod(shape)
+            sizes = tuple(self.spec.shape(name)[i] for i in kept)
+            array = features[..., start:stop].reshape(*sizes, *shape)
+            weights[name] = jnp.moveaxis(array, range(len(kept)), kept)
+            start = stop
+        return weights
+
+    # All nodes, and all edges, in one array each: what treats every node or edge alike then works
+    # on one large matrix instead of on many small ones, and compiles as one operation.
+
+    def pack_nodes(self, nodes: NodeFeatures) -> Float[Array, "nodes channels"]:
+        """All sets of nodes below each other."""
+        return jnp.concatenate([nodes[name] for name in self.sizes])
+
+    def unpack_nodes(self, nodes: Float[Array, "nodes channels"]) -> NodeFeatures:
+        """The inverse of `pack_nodes`."""
+        stops = np.cumsum(list(self.sizes.values()))[:-1]
+        return dict(zip(self.sizes, jnp.split(nodes, stops), strict=True))
+
+    def pack_edges(self, edges: EdgeFeatures) -> Float[Array, "edges channels"]:
+        """All blocks of edges below each other, a row for each edge."""
+        return jnp.concatenate([edges[b].reshape(-1, edges[b].shape[-1]) for b in self.blocks])
+
+    def unpack_edges(self, edges: Float[Array, "edges channels"]) -> EdgeFeatures:
+        """The inverse of `pack_edges`."""
+        shapes = [(self.sizes[s], self.sizes[r]) for s, r in self.blocks]
+        stops = np.cumsum([n * m for n, m in shapes])[:-1]
+        parts = jnp.split(edges, stops) if shapes else []
+        return {
+            block: part.reshape(*shape, edges.shape[-1])
+            for block, shape, part in zip(self.blocks, shapes, parts, strict=True)
+        }
+
+    def add_on_edges(
+        self, senders: Float[Array, "nodes channels"], receivers: Float[Array, "nodes channels"]
+    ) -> Float[Array, "edges channels"]:
+        """For every edge the sum of a feature of its sender and one of its receiver."""
+        s, r = self.unpack_nodes(senders), self.unpack_nodes(receivers)
+        return self.pack_edges({(a, b): s[a][:, None] + r[b][None] for a, b in self.blocks})

@@ -1,0 +1,42 @@
+"""A field without structure: the point as one flat vector."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from wfm.fields.embedding import FREQUENCIES, fourier_features
+from wfm.manifolds import Point
+
+
+class MLPField(nnx.Module):
+    """A small fully connected network of time and flattened point, equivariant to nothing.
+
+    `like`: a point, for structure and size. `coordinates`: what the network reads of the flat
+    vector, such as cosine and sine where the entries are angles.
+    """
+
+    def __init__(
+        self,
+        like: Point,
+        *,
+        width: int = 64,
+        depth: int = 3,
+        coordinates: Callable[[Array], Array] = lambda flat: flat,
+        rngs: nnx.Rngs,
+    ):
+        flat, self.unravel = ravel_pytree(like)
+        self.coordinates = coordinates
+        sizes = [coordinates(flat).size + 2 * FREQUENCIES, *[width] * depth, flat.size]
+        self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in pairwise(sizes)])
+
+    def __call__(self, t: Float[Array, ""], x: Point) -> Point:
+        flat, _ = ravel_pytree(x)
+        h = jnp.concatenate([self.coordinates(flat), fourier_features(t)])
+        for layer in self.layers[:-1]:
+            h = jax.nn.gelu(layer(h))
+        return self.unravel(self.layers[-1](h))

@@ -1,0 +1,95 @@
+"""What the network's output means: how it gives a velocity, and what it is compared with."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from wfm.manifolds import Manifold, Point, Tangent
+from wfm.manifolds.base import Scalar
+
+SMALLEST_REMAINING_TIME = 1e-5
+
+Unit = PyTree[float] | None
+
+
+class Prediction(eqx.Module):
+    """Meaning of the ambient array(s) `out` that a field returns at time t in x_t.
+
+    `space` is where x_t moves, `target` where the data live.
+    """
+
+    @abc.abstractmethod
+    def velocity(
+        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
+    ) -> Tangent:
+        """Velocity of the flow at `x`."""
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        space: Manifold,
+        target: Manifold,
+        x: Point,
+        x1: Point,
+        v: Tangent,
+        out: Point,
+        unit: Unit,
+    ) -> Scalar:
+        """Squared error at `x`, from where the path goes on with velocity `v` to `x1`."""
+
+
+class EndPoint(Prediction):
+    """`out`, projected to where the data live, is x̂₁; the velocity is log_x(x̂₁) / (1 - t).
+
+    The loss is the squared geodesic distance from x̂₁ to x₁.
+    """
+
+    def velocity(
+        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
+    ) -> Tangent:
+        remaining = jnp.maximum(1 - t, SMALLEST_REMAINING_TIME)
+        return jax.tree.map(lambda v: v / remaining, space.log(x, target.project(out)))
+
+    def loss(
+        self,
+        space: Manifold,
+        target: Manifold,
+        x: Point,
+        x1: Point,
+        v: Tangent,
+        out: Point,
+        unit: Unit,
+    ) -> Scalar:
+        guess = target.project(out)
+        return _squared_norm(target, guess, target.log(guess, x1), unit)
+
+
+class Velocity(Prediction):
+    """`out`, projected to the tangent space, is the velocity (Chen & Lipman 2024, equation 13)."""
+
+    def velocity(
+        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
+    ) -> Tangent:
+        return space.to_tangent(x, out)
+
+    def loss(
+        self,
+        space: Manifold,
+        target: Manifold,
+        x: Point,
+        x1: Point,
+        v: Tangent,
+        out: Point,
+        unit: Unit,
+    ) -> Scalar:
+        error = jax.tree.map(jnp.subtract, space.to_tangent(x, out), v)
+        return _squared_norm(space, x, error, unit)
+
+
+def _squared_norm(manifold: Manifold, x: Point, v: Tangent, unit: Unit) -> Scalar:
+    if unit is not None:
+        v = jax.tree.map(lambda part, size: part / size, v, unit)
+    return manifold.inner(x, v, v)

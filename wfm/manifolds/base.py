@@ -1,0 +1,81 @@
+"""What every geometry must offer; all else in `wfm` is written against it."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+Point = PyTree[Float[Array, "..."]]
+Tangent = PyTree[Float[Array, "..."]]
+Scalar = Float[Array, ""]
+
+
+class Manifold(eqx.Module):
+    """A Riemannian manifold whose points and tangent vectors are pytrees of one structure.
+
+    Methods take one point; `jax.vmap` them for many. Points are given in ambient coordinates
+    (or in a chart, as the torus's angles), and densities are with respect to the Riemannian
+    volume in those coordinates. A manifold that lacks an operation raises `NotImplementedError`.
+    """
+
+    @property
+    @abc.abstractmethod
+    def dim(self) -> int:
+        """Intrinsic dimension."""
+
+    @abc.abstractmethod
+    def exp(self, x: Point, v: Tangent) -> Point:
+        """End of the geodesic that starts at `x` with velocity `v`, after unit time."""
+
+    @abc.abstractmethod
+    def log(self, x: Point, y: Point) -> Tangent:
+        """Velocity at `x` of a shortest geodesic that reaches `y` after unit time."""
+
+    @abc.abstractmethod
+    def inner(self, x: Point, u: Tangent, v: Tangent) -> Scalar:
+        """Metric at `x`."""
+
+    @abc.abstractmethod
+    def transport(self, x: Point, y: Point, v: Tangent) -> Tangent:
+        """Parallel transport of `v` from `x` to `y` along the shortest geodesic."""
+
+    @abc.abstractmethod
+    def project(self, x: Point) -> Point:
+        """A closest point of the manifold to ambient coordinates `x`."""
+
+    @abc.abstractmethod
+    def to_tangent(self, x: Point, v: Tangent) -> Tangent:
+        """Orthogonal projection of an ambient vector onto the tangent space at `x`."""
+
+    @abc.abstractmethod
+    def random(self, key: Key[Array, ""]) -> Point:
+        """A draw of the reference distribution: uniform where compact, else Gaussian."""
+
+    @abc.abstractmethod
+    def log_prob_random(self, x: Point) -> Scalar:
+        """Log-density of `random` at `x`."""
+
+    @abc.abstractmethod
+    def ambient(self) -> "Manifold":
+        """The flat space that holds the manifold's ambient coordinates."""
+
+    def norm(self, x: Point, v: Tangent) -> Scalar:
+        """Length of `v`, with gradient 0 at `v = 0`."""
+        return safe_sqrt(self.inner(x, v, v))
+
+    def dist(self, x: Point, y: Point) -> Scalar:
+        """Geodesic distance."""
+        return self.norm(x, self.log(x, y))
+
+    def geodesic(self, x: Point, y: Point, t: Any) -> Point:
+        """The point at time `t` of the shortest geodesic from `x` (t=0) to `y` (t=1)."""
+        return self.exp(x, jax.tree.map(lambda v: t * v, self.log(x, y)))
+
+
+def safe_sqrt(s: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Square root whose derivative at 0 is 0 instead of infinite."""
+    positive = s > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, s, 1.0)), 0.0)

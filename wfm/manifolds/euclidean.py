@@ -1,0 +1,48 @@
+"""Flat space of arrays."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from wfm.manifolds.base import Manifold, Scalar
+
+
+class Euclidean(Manifold):
+    """Arrays of one `shape`; `random` draws every entry from N(0, `std`²)."""
+
+    shape: tuple[int, ...] = eqx.field(static=True, converter=tuple)
+    std: float = eqx.field(static=True, default=1.0)
+
+    @property
+    def dim(self) -> int:
+        return math.prod(self.shape)
+
+    def exp(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
+        return x + v
+
+    def log(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+        return y - x
+
+    def inner(self, x, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
+        return jnp.sum(u * v)
+
+    def transport(self, x, y, v: Float[Array, "..."]) -> Float[Array, "..."]:
+        return v
+
+    def project(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return x
+
+    def to_tangent(self, x, v: Float[Array, "..."]) -> Float[Array, "..."]:
+        return v
+
+    def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        return self.std * jax.random.normal(key, self.shape)
+
+    def log_prob_random(self, x: Float[Array, "..."]) -> Scalar:
+        return jax.scipy.stats.norm.logpdf(x, scale=self.std).sum()
+
+    def ambient(self) -> "Euclidean":
+        return self

@@ -1,0 +1,66 @@
+"""Products of manifolds over a pytree."""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array, Key, PyTree
+
+from wfm.manifolds.base import Manifold, Point, Scalar, Tangent
+
+
+def _is_factor(node: Any) -> bool:
+    return isinstance(node, Manifold)
+
+
+class Product(Manifold):
+    """The product of `factors`: its points have the structure of that pytree."""
+
+    factors: PyTree[Manifold]
+
+    def _map(self, method: str, *args: Any) -> Any:
+        return jax.tree.map(
+            lambda factor, *parts: getattr(factor, method)(*parts),
+            self.factors,
+            *args,
+            is_leaf=_is_factor,
+        )
+
+    def _leaves(self) -> list[Manifold]:
+        return jax.tree.leaves(self.factors, is_leaf=_is_factor)
+
+    def _total(self, method: str, *args: Any) -> Scalar:
+        parts = self._map(method, *args)
+        return sum(jax.tree.leaves(parts))  # pyright: ignore[reportReturnType]
+
+    @property
+    def dim(self) -> int:
+        return sum(factor.dim for factor in self._leaves())
+
+    def exp(self, x: Point, v: Tangent) -> Point:
+        return self._map("exp", x, v)
+
+    def log(self, x: Point, y: Point) -> Tangent:
+        return self._map("log", x, y)
+
+    def inner(self, x: Point, u: Tangent, v: Tangent) -> Scalar:
+        return self._total("inner", x, u, v)
+
+    def transport(self, x: Point, y: Point, v: Tangent) -> Tangent:
+        return self._map("transport", x, y, v)
+
+    def project(self, x: Point) -> Point:
+        return self._map("project", x)
+
+    def to_tangent(self, x: Point, v: Tangent) -> Tangent:
+        return self._map("to_tangent", x, v)
+
+    def random(self, key: Key[Array, ""]) -> Point:
+        leaves, structure = jax.tree.flatten(self.factors, is_leaf=_is_factor)
+        keys = jax.random.split(key, len(leaves))
+        return structure.unflatten(f.random(k) for f, k in zip(leaves, keys, strict=True))
+
+    def log_prob_random(self, x: Point) -> Scalar:
+        return self._total("log_prob_random", x)
+
+    def ambient(self) -> "Product":
+        return Product(self._map("ambient"))

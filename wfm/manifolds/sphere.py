@@ -1,0 +1,115 @@
+"""Spheres inside arrays: one over the whole array, or one for every slice of it."""
+
+import math
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from wfm.manifolds.base import Manifold, Scalar, safe_sqrt
+from wfm.manifolds.euclidean import Euclidean
+
+
+class Sphere(Manifold):
+    """Arrays whose norm over `axes` is `radius`; with `axes=None` over the whole array.
+
+    `Sphere((30, 16), axes=0)` is 16 unit spheres, one for each column;
+    `Sphere((16, 2), radius=2**0.5)` is one sphere in 32 dimensions.
+    Formulas: Absil, Mahony & Sepulchre (2008), Optimization Algorithms on Matrix Manifolds.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    axes: tuple[int, ...] = eqx.field(static=True)
+    radius: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        axes: int | Sequence[int] | None = None,
+        radius: float = 1.0,
+    ):
+        rank = len(shape)
+        axes = range(rank) if axes is None else (axes,) if isinstance(axes, int) else axes
+        if any(not -rank <= a < rank for a in axes):
+            raise ValueError(f"axes {tuple(axes)} do not fit shape {tuple(shape)}")
+        if radius <= 0:
+            raise ValueError(f"a sphere needs a positive radius, got {radius}")
+        self.shape = tuple(shape)
+        self.axes = tuple(sorted(a % rank for a in axes))
+        self.radius = float(radius)
+
+    @property
+    def _ambient_dim(self) -> int:
+        """Dimension of the space around each single sphere."""
+        return math.prod(self.shape[a] for a in self.axes)
+
+    @property
+    def _n_spheres(self) -> int:
+        return math.prod(self.shape) // self._ambient_dim
+
+    @property
+    def dim(self) -> int:
+        return self._n_spheres * (self._ambient_dim - 1)
+
+    def _dot(self, u: Array, v: Array) -> Array:
+        return jnp.sum(u * v, axis=self.axes, keepdims=True)
+
+    def exp(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
+        angle = safe_sqrt(self._dot(v, v)) / self.radius
+        # sin(angle)/angle · v; projecting keeps rounding errors from adding up over many steps.
+        return self.project(jnp.cos(angle) * x + jnp.sinc(angle / math.pi) * v)
+
+    def log(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+        # From the difference, which is exact for near points, not from x·y, whose arccos
+        # loses every digit there; arctan2 stays right up to the antipode.
+        chord = y - x
+        cos = 1 + self._dot(x, chord) / self.radius**2
+        v = self.to_tangent(x, chord)
+        rounding = 8 * jnp.finfo(v.dtype).eps * self.radius
+        # All directions are shortest towards the antipode: take a fixed one.
+        at_antipode = (self._dot(v, v) <= rounding**2) & (cos < 0)
+        v = jnp.where(at_antipode, self._fixed_direction(v), v)
+        v = self.to_tangent(x, v)  # twice: near the antipode, rounding leaves some of x in v
+        sin = safe_sqrt(self._dot(v, v)) / self.radius
+        angle = jnp.where(at_antipode, math.pi, jnp.arctan2(sin, cos))
+        return jnp.where(sin > 0, angle / jnp.where(sin > 0, sin, 1.0), 1.0) * v
+
+    def _fixed_direction(self, like: Array) -> Array:
+        return jnp.cos(jnp.arange(like.size, dtype=like.dtype)).reshape(like.shape)
+
+    def inner(self, x, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
+        return jnp.sum(u * v)
+
+    def transport(
+        self, x: Float[Array, "..."], y: Float[Array, "..."], v: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        middle = x + y
+        length_sq = self._dot(middle, middle)
+        factor = 2 * self._dot(y, v) / jnp.where(length_sq > 0, length_sq, 1.0)
+        return v - factor * middle
+
+    def project(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        length_sq = self._dot(x, x)
+        x = jnp.where(length_sq > 0, x, 1.0)  # the centre has no closest point: take a fixed one
+        return x * (self.radius / jnp.sqrt(self._dot(x, x)))
+
+    def to_tangent(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
+        return v - self._dot(x, v) / self.radius**2 * x
+
+    def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        return self.project(jax.random.normal(key, self.shape))
+
+    def log_prob_random(self, x: Float[Array, "..."]) -> Scalar:
+        n = self._ambient_dim
+        log_area = (
+            math.log(2)
+            + n / 2 * math.log(math.pi)
+            + (n - 1) * math.log(self.radius)
+            - math.lgamma(n / 2)
+        )
+        return jnp.asarray(-self._n_spheres * log_area)
+
+    def ambient(self) -> Euclidean:
+        return Euclidean(self.shape)

@@ -1,0 +1,48 @@
+"""The flat torus: arrays of angles."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from wfm.manifolds.base import Manifold, Scalar
+
+
+class Torus(Manifold):
+    """Arrays of angles in [-π, π], with the flat metric; `random` is uniform."""
+
+    shape: tuple[int, ...] = eqx.field(static=True, converter=tuple)
+
+    @property
+    def dim(self) -> int:
+        return math.prod(self.shape)
+
+    def exp(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.project(x + v)
+
+    def log(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.project(y - x)
+
+    def inner(self, x, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
+        return jnp.sum(u * v)
+
+    def transport(self, x, y, v: Float[Array, "..."]) -> Float[Array, "..."]:
+        return v
+
+    def project(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        # Not `(x + π) % 2π - π`, which rounds small differences of angles away.
+        return x - 2 * math.pi * jnp.round(x / (2 * math.pi))
+
+    def to_tangent(self, x, v: Float[Array, "..."]) -> Float[Array, "..."]:
+        return v
+
+    def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        return jax.random.uniform(key, self.shape, minval=-math.pi, maxval=math.pi)
+
+    def log_prob_random(self, x: Float[Array, "..."]) -> Scalar:
+        return jnp.asarray(-self.dim * math.log(2 * math.pi))
+
+    def ambient(self) -> Manifold:
+        raise NotImplementedError("the torus is given in angles, not in ambient coordinates")

@@ -1,0 +1,6 @@
+"""Data sets and task losses."""
+
+from wfm.tasks.tabular import load_task
+from wfm.tasks.task import Split, Task, accuracy, cross_entropy
+
+__all__ = ["Split", "Task", "accuracy", "cross_entropy", "load_task"]

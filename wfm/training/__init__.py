@@ -1,0 +1,15 @@
+"""Training flows: state, steps, checkpoints, logs."""
+
+from wfm.training.checkpoint import Checkpoints
+from wfm.training.log import MetricsLog, progress_bar
+from wfm.training.trainer import Diverged, Trainer, TrainState, adam
+
+__all__ = [
+    "Checkpoints",
+    "Diverged",
+    "MetricsLog",
+    "TrainState",
+    "Trainer",
+    "adam",
+    "progress_bar",
+]

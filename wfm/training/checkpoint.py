@@ -1,0 +1,49 @@
+"""Training states on disk, by orbax."""
+
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import orbax.checkpoint as ocp
+
+from wfm.training.trainer import TrainState
+
+
+class Checkpoints:
+    """The last `keep` states saved in a folder, by step."""
+
+    def __init__(self, folder: str | Path, keep: int = 2):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
+
+    def save(self, state: TrainState) -> None:
+        """Save, and return once the state is safe on disk."""
+        self._manager.save(int(state.step), args=ocp.args.StandardSave(_plain(state)), force=True)
+        self._manager.wait_until_finished()
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The newest state, or nothing if none was saved; `like` gives its structure."""
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        target = jax.eval_shape(_plain, like)
+        plain = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        leaves = [
+            jax.random.wrap_key_data(p)
+            if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key)
+            else p
+            for a, p in zip(jax.tree.leaves(like), plain, strict=True)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._manager.close()
+
+
+def _plain(state: eqx.Module) -> list[jax.Array]:
+    """Leaves as orbax stores them: it knows neither our classes nor typed keys."""
+    return [
+        jax.random.key_data(a) if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) else a
+        for a in jax.tree.leaves(state)
+    ]

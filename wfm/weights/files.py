@@ -1,0 +1,41 @@
+"""Weights on disk: safetensors files, read without executing anything."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+
+def save_weights(
+    path: str | Path,
+    arrays: Mapping[str, jax.Array | np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write named arrays (one network, or many stacked) to a safetensors file, atomically."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    save_file(contiguous, partial, dict(metadata or {}))
+    partial.replace(path)
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Named arrays and metadata of a safetensors file.
+
+    Raises `FileNotFoundError`, or `ValueError` for a file that is not safetensors.
+    `WeightSpec.check` tells whether the arrays fit a network.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path}; check the path")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return arrays, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a readable safetensors file ({error}); write it with `save_weights`"
+        ) from error

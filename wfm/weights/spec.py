@@ -1,0 +1,128 @@
+"""`WeightSpec`: labels on the axes of a network's weights, from which all else is derived."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxtyping import Array, Float
+
+from wfm.weights.scaling import NO_SCALING, Scaling
+
+Weights = dict[str, Float[Array, "..."]]
+Axes = tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Neurons that are labelled together: one layer, or all layers on a residual stream.
+
+    `permutable`: whether their order is free (hidden neurons) or has a meaning (inputs, outputs).
+    `scaling`: the rescalings that their activation function commutes with.
+    """
+
+    size: int
+    permutable: bool = True
+    scaling: Scaling = NO_SCALING
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ValueError(f"a group of neurons needs a size of at least 1, got {self.size}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightSpec:
+    """A network architecture: its weights with labelled axes, and how it computes.
+
+    `groups` names the groups of neurons in the order of computation: inputs first, outputs last.
+    `arrays` gives for every weight array its axes, each the name of the group that it runs over
+    or, for plain feature axes such as a convolution's height and width, a size. An array *enters*
+    the group of its last labelled axis and *leaves* the groups of the ones before it, as in
+    flax: a kernel is `("in", "out")`, a bias `("out",)`.
+    `apply(weights, x)` computes the outputs of one input `x`; it must not depend on group sizes.
+    """
+
+    groups: Mapping[str, Group]
+    arrays: Mapping[str, Axes]
+    apply: Callable[[Weights, Array], Array]
+
+    def __post_init__(self):
+        for name, axes in self.arrays.items():
+            unknown = [a for a in axes if isinstance(a, str) and a not in self.groups]
+            if unknown:
+                raise ValueError(
+                    f"array {name!r} has an axis over the unknown group {unknown[0]!r}"
+                )
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the array `name`."""
+        return tuple(self.groups[a].size if isinstance(a, str) else a for a in self.arrays[name])
+
+    @property
+    def n_weights(self) -> int:
+        """How many numbers all arrays hold together."""
+        return sum(math.prod(self.shape(name)) for name in self.arrays)
+
+    @property
+    def permutable(self) -> tuple[str, ...]:
+        """Names of the groups whose neurons may be permuted."""
+        return tuple(name for name, group in self.groups.items() if group.permutable)
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Names of the groups whose neurons have a meaning of their own."""
+        return tuple(name for name, group in self.groups.items() if not group.permutable)
+
+    @property
+    def output(self) -> str:
+        """Name of the group of outputs."""
+        return list(self.groups)[-1]
+
+    def label_axes(self, name: str) -> tuple[int, ...]:
+        """Positions of the labelled axes of the array `name`, in order."""
+        return tuple(i for i, a in enumerate(self.arrays[name]) if isinstance(a, str))
+
+    def target_axis(self, name: str) -> int | None:
+        """Position of the axis over the neurons that the array `name` enters, if it has one."""
+        return self.label_axes(name)[-1] if self.label_axes(name) else None
+
+    def lead(self, group: str) -> str | None:
+        """The first array that brings signals from other neurons into `group`: its kernel.
+
+        A group's scale is measured on it. Inputs have none.
+        """
+        for name, axes in self.arrays.items():
+            labels = self.label_axes(name)
+            if len(labels) > 1 and axes[labels[-1]] == group:
+                return name
+        return None
+
+    def resize(self, **sizes: int) -> "WeightSpec":
+        """The same architecture with other group sizes, as in `spec.resize(h1=32)`."""
+        unknown = sizes.keys() - self.groups.keys()
+        if unknown:
+            raise ValueError(
+                f"no group {sorted(unknown)[0]!r} in this network; it has {', '.join(self.groups)}"
+            )
+        groups = {
+            name: dataclasses.replace(group, size=sizes.get(name, group.size))
+            for name, group in self.groups.items()
+        }
+        return dataclasses.replace(self, groups=groups)
+
+    def check(self, weights: Mapping[str, Any], batch_dims: int = 0) -> None:
+        """Raise `ValueError` unless names and shapes (after `batch_dims` axes) fit this spec."""
+        missing, extra = self.arrays.keys() - weights.keys(), weights.keys() - self.arrays.keys()
+        if missing or extra:
+            raise ValueError(
+                f"weights do not fit the network: missing {sorted(missing)}, "
+                f"unknown {sorted(extra)}; it has the arrays {list(self.arrays)}"
+            )
+        for name in self.arrays:
+            shape = tuple(weights[name].shape)[batch_dims:]
+            if shape != self.shape(name):
+                raise ValueError(
+                    f"weights do not fit the network: {name!r} has shape {shape}, "
+                    f"expected {self.shape(name)} (axes {self.arrays[name]}); "
+                    f"use `spec.resize` for other widths"
+                )

@@ -1,0 +1,72 @@
+"""How permuting and rescaling neurons acts on weights, derived from the labels."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from wfm.weights.spec import Weights, WeightSpec
+
+Permutation = dict[str, Int[Array, " n"]]
+Rescaling = dict[str, Float[Array, " n"]]
+
+
+def permute(
+    spec: WeightSpec, permutation: Mapping[str, Int[Array, " n"]], weights: Weights
+) -> Weights:
+    """Put neuron `permutation[g][i]` of every group g named in `permutation` into place i.
+
+    Hecht-Nielsen (1990): for hidden groups this leaves the function unchanged.
+    """
+
+    def act(name: str) -> Array:
+        array = weights[name]
+        for axis in spec.label_axes(name):
+            group = spec.arrays[name][axis]
+            if group in permutation:
+                array = jnp.take(array, permutation[group], axis)
+        return array
+
+    return {name: act(name) for name in spec.arrays}
+
+
+def rescale(
+    spec: WeightSpec, factors: Mapping[str, Float[Array, " n"]], weights: Weights
+) -> Weights:
+    """Multiply what enters every neuron of the groups named in `factors`; divide what leaves it.
+
+    With factors that the activation allows this leaves the function unchanged.
+    """
+
+    def act(name: str) -> Array:
+        array = weights[name]
+        for axis in spec.label_axes(name):
+            group = spec.arrays[name][axis]
+            if group in factors:
+                shape = [1] * array.ndim
+                shape[axis] = -1
+                factor = factors[group].reshape(shape)
+                array = array * factor if axis == spec.target_axis(name) else array / factor
+        return array
+
+    return {name: act(name) for name in spec.arrays}
+
+
+def random_permutation(spec: WeightSpec, key: Key[Array, ""]) -> Permutation:
+    """A uniform permutation of every permutable group."""
+    keys = jax.random.split(key, len(spec.groups))
+    return {
+        name: jax.random.permutation(k, group.size)
+        for k, (name, group) in zip(keys, spec.groups.items(), strict=True)
+        if group.permutable
+    }
+
+
+def random_rescaling(spec: WeightSpec, key: Key[Array, ""]) -> Rescaling:
+    """Random factors that every group's activation allows."""
+    keys = jax.random.split(key, len(spec.groups))
+    return {
+        name: group.scaling.random(k, group.size)
+        for k, (name, group) in zip(keys, spec.groups.items(), strict=True)
+    }
