@@ -3,6 +3,12 @@
 The laws step up to 3 away from a point, so injectivity radii must be larger (π will do).
 """
 
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from wfm.manifolds import Euclidean, Product, Sphere, Torus
 
 MANIFOLDS = {
@@ -18,7 +24,36 @@ MANIFOLDS = {
     "nested": Product(
         {
             "layers": [Product({"w": Sphere((3,)), "log_scale": Euclidean(())}), Torus((2,))],
-            "empty": Euclidean((0,)),
+            "empty": Sphere((5, 0), axes=0),
         }
     ),
 }
+
+
+@functools.cache
+def _jitted(method: str):
+    return jax.jit(lambda manifold, *args: getattr(manifold, method)(*args))
+
+
+class Jitted:
+    """A manifold whose methods are compiled once for all tests."""
+
+    def __init__(self, manifold):
+        self.manifold = manifold
+
+    def __getattr__(self, method: str):
+        return functools.partial(_jitted(method), self.manifold)
+
+    @functools.cached_property
+    def shapes(self):
+        return jax.eval_shape(self.manifold.random, jax.random.key(0))
+
+    def points(self, seed: int, n: int):
+        """Points all over the manifold, without the time that compiling `random` takes."""
+        return [self.project(noise(self.shapes, seed + i, 3.0)) for i in range(n)]
+
+
+def noise(like, seed: int, size: float = 1.0):
+    """An ambient vector."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape, scale=size), a.dtype), like)

@@ -1,7 +1,5 @@
 """Laws of every manifold in the table, in float32, the precision users run."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,23 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from tests.manifolds.table import MANIFOLDS
-
-
-@functools.cache
-def _jitted(method: str):
-    return jax.jit(lambda manifold, *args: getattr(manifold, method)(*args))
-
-
-class Jitted:
-    """A manifold whose methods are compiled once for all laws."""
-
-    def __init__(self, manifold):
-        self.manifold = manifold
-
-    def __getattr__(self, method: str):
-        return functools.partial(_jitted(method), self.manifold)
-
+from tests.manifolds.table import MANIFOLDS, Jitted, noise
 
 every_manifold = pytest.mark.parametrize("manifold", MANIFOLDS.values(), ids=MANIFOLDS.keys())
 every_jitted_manifold = pytest.mark.parametrize(
@@ -36,19 +18,9 @@ seeds = st.integers(0, 2**31 - 1)
 lengths = st.floats(0, 3, width=32, allow_subnormal=False)
 
 
-def points(manifold, seed: int, n: int):
-    return [manifold.random(jax.random.key(seed + i)) for i in range(n)]
-
-
-def noise(x, seed: int):
-    """An ambient vector like `x`."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), x)
-
-
 def tangent(manifold, x, seed: int, length: float = 1.0):
     """A tangent vector at `x` of the given length in a random direction."""
-    v = manifold.to_tangent(x, noise(x, seed))
+    v = manifold.to_tangent(x, noise(x, seed + 100))
     return manifold.to_tangent(x, scale(length / manifold.norm(x, v), v))
 
 
@@ -81,21 +53,20 @@ def assert_close(actual, expected, tolerance: float = 2e-5):
 @every_jitted_manifold
 @given(seed=seeds)
 def test_random_points_lie_on_the_manifold(manifold, seed):
-    (x,) = points(manifold, seed, 1)
+    x = manifold.random(jax.random.key(seed))
     assert_close(manifold.project(x), x, 1e-6)
 
 
 @every_jitted_manifold
 @given(seed=seeds, size=st.sampled_from([1e-6, 1.0, 1e6]))
 def test_project_is_idempotent(manifold, seed, size):
-    (x,) = points(manifold, seed, 1)
-    once = manifold.project(scale(size, noise(x, seed)))
+    once = manifold.project(noise(manifold.shapes, seed, size))
     assert_close(manifold.project(once), once, 1e-6)
 
 
 @every_jitted_manifold
 def test_to_tangent_is_the_orthogonal_projection_of_rank_dim(manifold):
-    (x,) = points(manifold, 0, 1)
+    (x,) = manifold.points(0, 1)
     flat, unravel = ravel_pytree(x)
     columns = jax.vmap(manifold.to_tangent, (None, 0))(x, jax.vmap(unravel)(jnp.eye(flat.size)))
     matrix = np.asarray(jax.vmap(lambda column: ravel_pytree(column)[0])(columns))
@@ -107,7 +78,7 @@ def test_to_tangent_is_the_orthogonal_projection_of_rank_dim(manifold):
 @every_jitted_manifold
 @given(seed=seeds)
 def test_exp_undoes_log(manifold, seed):
-    x, y = points(manifold, seed, 2)
+    x, y = manifold.points(seed, 2)
     for end in (y, *awkward_ends(manifold, x, seed)):
         v = manifold.log(x, end)
         assert_close(manifold.to_tangent(x, v), v)
@@ -117,7 +88,7 @@ def test_exp_undoes_log(manifold, seed):
 @every_jitted_manifold
 @given(seed=seeds, length=lengths)
 def test_log_undoes_exp(manifold, seed, length):
-    (x,) = points(manifold, seed, 1)
+    (x,) = manifold.points(seed, 1)
     v = tangent(manifold, x, seed, length)
     y = manifold.exp(x, v)
     assert_close(manifold.project(y), y, 1e-6)
@@ -128,7 +99,7 @@ def test_log_undoes_exp(manifold, seed, length):
 @every_jitted_manifold
 @given(seed=seeds)
 def test_dist_is_a_metric(manifold, seed):
-    x, y, z = points(manifold, seed, 3)
+    x, y, z = manifold.points(seed, 3)
     dist = manifold.dist(x, y)
     assert dist > 0
     assert manifold.dist(x, x) == 0
@@ -140,7 +111,7 @@ def test_dist_is_a_metric(manifold, seed):
 @every_jitted_manifold
 @given(seed=seeds, t=st.floats(0, 1, width=32))
 def test_geodesics_have_their_end_points_and_constant_speed(manifold, seed, t):
-    x, y = points(manifold, seed, 2)
+    x, y = manifold.points(seed, 2)
     dist = manifold.dist(x, y)
     middle = manifold.geodesic(x, y, t)
     assert_close(manifold.geodesic(x, y, 0.0), x)
@@ -152,7 +123,7 @@ def test_geodesics_have_their_end_points_and_constant_speed(manifold, seed, t):
 @every_jitted_manifold
 @given(seed=seeds, length=lengths)
 def test_transport_is_an_isometry_along_the_geodesic(manifold, seed, length):
-    (x,) = points(manifold, seed, 1)
+    (x,) = manifold.points(seed, 1)
     step, u, v = (tangent(manifold, x, seed + i, s) for i, s in enumerate((length, 1.0, 2.0)))
     y = manifold.exp(x, step)
     u_at_y, v_at_y = manifold.transport(x, y, u), manifold.transport(x, y, v)
@@ -164,7 +135,7 @@ def test_transport_is_an_isometry_along_the_geodesic(manifold, seed, length):
 
 @every_jitted_manifold
 def test_small_distances_agree_with_float64(manifold):
-    (x,) = points(manifold, 0, 1)
+    (x,) = manifold.points(0, 1)
     for length in 10.0 ** -np.arange(1, 7):
         y = manifold.exp(x, tangent(manifold, x, 1, length))
         with jax.enable_x64(True):
@@ -189,7 +160,7 @@ def test_gradients_point_away_and_are_finite_everywhere(manifold):
         }
 
     fast = Jitted(manifold)
-    x, y = points(fast, 0, 2)
+    x, y = fast.points(0, 2)
     for end in awkward_ends(fast, x, 0):
         for v in (scale(0.0, x), fast.log(x, end)):
             for name, gradient in gradients(x, end, v).items():
@@ -203,7 +174,7 @@ def test_gradients_point_away_and_are_finite_everywhere(manifold):
 
 @every_jitted_manifold
 def test_many_steps_stay_on_the_manifold(manifold):
-    (x,) = points(manifold, 0, 1)
+    (x,) = manifold.points(0, 1)
     for i in range(512):
         x = manifold.exp(x, manifold.to_tangent(x, noise(x, i)))
     assert_close(manifold.project(x), x, 1e-5)
@@ -223,7 +194,7 @@ def test_vmap_equals_one_by_one(manifold):
             "geodesic": manifold.geodesic(x, y, 0.3),
         }
 
-    x, y, v = (stack(points(Jitted(manifold), 3 * i, 3)) for i in range(3))
+    x, y, v = (stack(Jitted(manifold).points(3 * i, 3)) for i in range(3))
     batched = jax.jit(jax.vmap(everything, (None, 0, 0, 0)))(manifold, x, y, v)
     for i in range(3):
         one = everything(Jitted(manifold), *jax.tree.map(lambda a, i=i: a[i], (x, y, v)))
@@ -238,7 +209,7 @@ def test_chords_are_a_little_shorter_than_geodesics(manifold):
         ambient = manifold.manifold.ambient()
     except NotImplementedError:
         pytest.skip("has no ambient coordinates")
-    x, y = points(manifold, 0, 2)
+    x, y = manifold.points(0, 2)
     chord, dist = ambient.dist(x, y), manifold.dist(x, y)
     difference = ravel_pytree(jax.tree.map(jnp.subtract, y, x))[0]
     np.testing.assert_allclose(chord, np.linalg.norm(difference), rtol=1e-5)

@@ -34,26 +34,24 @@ class WeightGraph:
 
     def __post_init__(self):
         for name in self.spec.arrays:
-            if len(self._kept(name)) > 2:
+            if len(self._nodes_of(name)) > 2:
                 raise ValueError(f"array {name!r} joins more than two groups: no edge can carry it")
 
-    def _kept(self, name: str) -> tuple[int, ...]:
-        """Axes of an array that run over nodes."""
-        groups = self.spec.permutable if self.fold else self.spec.groups
-        axes = self.spec.arrays[name]
-        return tuple(i for i in self.spec.label_axes(name) if axes[i] in groups)
+    def _nodes_of(self, name: str) -> dict[int, str]:
+        """The axes of an array that run over nodes: position to set of nodes."""
+        kept = self.spec.permutable if self.fold else self.spec.groups
+        return {axis: group for axis, group in self.spec.labels(name).items() if group in kept}
 
     def _members(self, key: tuple[str, ...]) -> list[str]:
         """Arrays whose node axes run over exactly the groups `key`."""
-        axes = self.spec.arrays
-        return [n for n in axes if tuple(axes[n][i] for i in self._kept(n)) == key]
+        return [name for name in self.spec.arrays if tuple(self._nodes_of(name).values()) == key]
 
     def _channels(self, key: tuple[str, ...]) -> int:
         return sum(math.prod(self._channel_shape(name)) for name in self._members(key))
 
     def _channel_shape(self, name: str) -> tuple[int, ...]:
-        kept = self._kept(name)
-        return tuple(n for i, n in enumerate(self.spec.shape(name)) if i not in kept)
+        nodes = self._nodes_of(name)
+        return tuple(n for axis, n in enumerate(self.spec.shape(name)) if axis not in nodes)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -70,7 +68,7 @@ class WeightGraph:
     @cached_property
     def edge_channels(self) -> dict[Block, int]:
         """Weights on every edge of each block (from, to)."""
-        keys = [tuple(self.spec.arrays[n][i] for i in self._kept(n)) for n in self.spec.arrays]
+        keys = [tuple(self._nodes_of(name).values()) for name in self.spec.arrays]
         blocks = {key: self._channels(key) for key in keys if len(key) == 2}
         if GLOBAL in self.sizes:
             blocks |= {(GLOBAL, name): 0 for name in self.sizes if name != GLOBAL}
@@ -96,7 +94,7 @@ class WeightGraph:
     def _read(self, weights: Weights, key: tuple[str, ...], shape: tuple[int, ...]) -> Array:
         parts = []
         for name in self._members(key):
-            kept = self._kept(name)
+            kept = tuple(self._nodes_of(name))
             array = jnp.moveaxis(weights[name], kept, range(len(kept)))
             parts.append(array.reshape(*shape, -1))
         return jnp.concatenate(parts, -1) if parts else jnp.zeros((*shape, 0))
@@ -117,7 +115,7 @@ class WeightGraph:
     def _write(self, key: tuple[str, ...], features: Array) -> Weights:
         weights, start = {}, 0
         for name in self._members(key):
-            shape, kept = self._channel_shape(name), self._kept(name)
+            shape, kept = self._channel_shape(name), tuple(self._nodes_of(name))
             stop = start + math.prod(shape)
             sizes = tuple(self.spec.shape(name)[i] for i in kept)
             array = features[..., start:stop].reshape(*sizes, *shape)

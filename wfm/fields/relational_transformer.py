@@ -209,7 +209,7 @@ def _attend(receiving: list, sending: list, scale: float) -> tuple[Array, Array,
     shares = jax.nn.softmax(scale * jnp.concatenate([logits for logits, _, _ in blocks], 1), 1)
     shares = jnp.split(shares, stops, 1)
     zero = jnp.zeros((len(shares[0]), blocks[0][1].shape[-1]))
-    value = sum(share @ v for share, (_, _, v) in zip(shares, blocks, strict=True))
+    value = sum((share @ v for share, (_, _, v) in zip(shares, blocks, strict=True)), zero)
     edges = [
         (share[:, :, None] * e).sum(1) for share, (_, e, _) in zip(shares, blocks, strict=True)
     ]

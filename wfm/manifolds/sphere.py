@@ -32,9 +32,9 @@ class Sphere(Manifold):
     ):
         rank = len(shape)
         axes = range(rank) if axes is None else (axes,) if isinstance(axes, int) else axes
-        if any(not -rank <= a < rank for a in axes):
+        if any(not -rank <= a < rank for a in axes) or len({a % rank for a in axes}) < len(axes):
             raise ValueError(f"axes {tuple(axes)} do not fit shape {tuple(shape)}")
-        if radius <= 0:
+        if not 0 < radius < math.inf:
             raise ValueError(f"a sphere needs a positive radius, got {radius}")
         self.shape = tuple(shape)
         self.axes = tuple(sorted(a % rank for a in axes))

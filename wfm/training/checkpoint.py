@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import equinox as eqx
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from wfm.training.trainer import TrainState
@@ -29,10 +29,8 @@ class Checkpoints:
         target = jax.eval_shape(_plain, like)
         plain = self._manager.restore(step, args=ocp.args.StandardRestore(target))
         leaves = [
-            jax.random.wrap_key_data(p)
-            if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key)
-            else p
-            for a, p in zip(jax.tree.leaves(like), plain, strict=True)
+            jax.random.wrap_key_data(jnp.asarray(a)) if _is_key(b) else a
+            for a, b in zip(plain, jax.tree.leaves(like), strict=True)
         ]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
@@ -41,9 +39,10 @@ class Checkpoints:
         self._manager.close()
 
 
-def _plain(state: eqx.Module) -> list[jax.Array]:
+def _is_key(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(state: TrainState) -> list[jax.Array]:
     """Leaves as orbax stores them: it knows neither our classes nor typed keys."""
-    return [
-        jax.random.key_data(a) if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) else a
-        for a in jax.tree.leaves(state)
-    ]
+    return [jax.random.key_data(a) if _is_key(a) else a for a in jax.tree.leaves(state)]

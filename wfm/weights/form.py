@@ -42,15 +42,11 @@ class WeightForm(abc.ABC):
         """Where the points live; its reference draws use `std` (by array) in the flat parts."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class AsTrained(WeightForm):
     """Weights as they are, in flat space."""
 
-    network: WeightSpec
-
-    @property
-    def spec(self) -> WeightSpec:
-        return self.network
+    def __init__(self, network: WeightSpec):
+        self.network = self.spec = network
 
     def encode(self, weights: Weights) -> Weights:
         return weights
@@ -116,8 +112,7 @@ class Canonical(WeightForm):
                 weights = rescale(spec, {group: 1 / factor}, weights)
         if not self.last.normalized:
             return weights
-        kernel = weights[self._lead_of_outputs]
-        norm = jnp.linalg.norm(kernel)
+        norm = jnp.linalg.norm(weights[self._last_kernel])
         scale = jnp.where(norm > 0, norm / self._radius, 1.0)
         point = self._scale_outputs(weights, 1 / scale)
         return point | ({LOG_SCALE: jnp.log(scale)} if self.last.keeps_scale else {})
@@ -134,12 +129,11 @@ class Canonical(WeightForm):
             name: Euclidean(spec.shape(name), _std(std, name)) for name in spec.arrays
         }
         for group_name, group in spec.groups.items():
-            name = spec.lead(group_name)
-            if name is not None:
-                axis = spec.target_axis(name)
+            if lead := spec.lead(group_name):
+                name, axis = lead
                 factors[name] = group.scaling.manifold(spec.shape(name), axis, _std(std, name))
         if self.last.normalized:
-            name = self._lead_of_outputs
+            name = self._last_kernel
             factors[name] = Sphere(spec.shape(name), radius=self._radius)
         return Product(factors)
 
@@ -148,15 +142,18 @@ class Canonical(WeightForm):
         return math.sqrt(self.network.groups[self.network.output].size)
 
     @property
-    def _lead_of_outputs(self) -> str:
-        return self.network.lead(self.network.output)
+    def _last_kernel(self) -> str:
+        lead = self.network.lead(self.network.output)
+        assert lead, "no array brings signals to the outputs"
+        return lead[0]
 
     def _measure(self, group: str, weights: Weights) -> Array | None:
         """Scales of the neurons of `group`, read off its leading kernel."""
-        name = self.network.lead(group)
-        if name is None:
+        lead = self.network.lead(group)
+        if lead is None:
             return None
-        kernel = jnp.moveaxis(weights[name], self.network.target_axis(name), 0)
+        name, axis = lead
+        kernel = jnp.moveaxis(weights[name], axis, 0)
         return self.network.groups[group].scaling.measure(kernel.reshape(len(kernel), -1))
 
     def _scale_outputs(self, weights: Weights, factor: Array) -> Weights:

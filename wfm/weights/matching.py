@@ -30,16 +30,16 @@ def _similarity(
     """
     size = spec.groups[group].size
     total = jnp.zeros((size, size))
-    for name, axes in spec.arrays.items():
-        for axis in spec.label_axes(name):
-            others = [a for a in spec.label_axes(name) if a != axis]
-            free = [a for a in others if spec.groups[axes[a]].permutable and axes[a] not in known]
-            if axes[axis] != group or free:
+    for name in spec.arrays:
+        labels = spec.labels(name)
+        for axis in (a for a, label in labels.items() if label == group):
+            others = {a: label for a, label in labels.items() if a != axis}
+            if any(g in spec.permutable and g not in known for g in others.values()):
                 continue
             array = weights[name]
-            for a in others:
-                if axes[a] in known:
-                    array = jnp.take(array, known[axes[a]], a)
+            for a, label in others.items():
+                if label in known:
+                    array = jnp.take(array, known[label], a)
             rows = jnp.moveaxis(reference[name], axis, 0).reshape(size, -1)
             columns = jnp.moveaxis(array, axis, 0).reshape(size, -1)
             total = total + rows @ columns.T

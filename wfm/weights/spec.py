@@ -78,23 +78,24 @@ class WeightSpec:
         """Name of the group of outputs."""
         return list(self.groups)[-1]
 
-    def label_axes(self, name: str) -> tuple[int, ...]:
-        """Positions of the labelled axes of the array `name`, in order."""
-        return tuple(i for i, a in enumerate(self.arrays[name]) if isinstance(a, str))
+    def labels(self, name: str) -> dict[int, str]:
+        """The labelled axes of the array `name`, in order: position to group."""
+        return {i: a for i, a in enumerate(self.arrays[name]) if isinstance(a, str)}
 
     def target_axis(self, name: str) -> int | None:
         """Position of the axis over the neurons that the array `name` enters, if it has one."""
-        return self.label_axes(name)[-1] if self.label_axes(name) else None
+        return max(self.labels(name), default=None)
 
-    def lead(self, group: str) -> str | None:
+    def lead(self, group: str) -> tuple[str, int] | None:
         """The first array that brings signals from other neurons into `group`: its kernel.
 
-        A group's scale is measured on it. Inputs have none.
+        With the position of the axis over the group. A group's scale is measured on this array;
+        inputs have none.
         """
-        for name, axes in self.arrays.items():
-            labels = self.label_axes(name)
-            if len(labels) > 1 and axes[labels[-1]] == group:
-                return name
+        for name in self.arrays:
+            axis, labels = self.target_axis(name), self.labels(name)
+            if axis is not None and len(labels) > 1 and labels[axis] == group:
+                return name, axis
         return None
 
     def resize(self, **sizes: int) -> "WeightSpec":

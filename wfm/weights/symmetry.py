@@ -22,8 +22,7 @@ def permute(
 
     def act(name: str) -> Array:
         array = weights[name]
-        for axis in spec.label_axes(name):
-            group = spec.arrays[name][axis]
+        for axis, group in spec.labels(name).items():
             if group in permutation:
                 array = jnp.take(array, permutation[group], axis)
         return array
@@ -41,8 +40,7 @@ def rescale(
 
     def act(name: str) -> Array:
         array = weights[name]
-        for axis in spec.label_axes(name):
-            group = spec.arrays[name][axis]
+        for axis, group in spec.labels(name).items():
             if group in factors:
                 shape = [1] * array.ndim
                 shape[axis] = -1

@@ -134,7 +134,7 @@ def _step(
         rows = jax.lax.dynamic_slice_in_dim(learner.order, position * batch_size, batch_size)
         gradient = jax.grad(loss)(learner.weights, data.x[rows], data.y[rows])
         change, moments = optimizer.update(gradient, learner.moments, learner.weights)
-        weights = optax.apply_updates(learner.weights, change)
+        weights = jax.tree.map(jnp.add, learner.weights, change)
         return _Learner(weights, moments, learner.key, learner.order)
 
     def step(state: tuple[_Learner, Array]) -> tuple[_Learner, Array]:
