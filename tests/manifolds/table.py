@@ -41,7 +41,12 @@ class Jitted:
     def __init__(self, manifold):
         self.manifold = manifold
 
+    def __repr__(self):
+        return repr(self.manifold)
+
     def __getattr__(self, method: str):
+        if method.startswith("_"):
+            raise AttributeError(method)
         return functools.partial(_jitted(method), self.manifold)
 
     @functools.cached_property

@@ -8,7 +8,7 @@ from wfm.manifolds import Product, Sphere, Torus
 
 @pytest.mark.parametrize("axes", [2, -3, (0, 2), (0, 0), (1, -1)])
 def test_sphere_refuses_axes_that_do_not_fit(axes):
-    with pytest.raises(ValueError, match="axes .* do not fit shape"):
+    with pytest.raises(ValueError, match=r"axes .* do not fit shape"):
         Sphere((5, 3), axes=axes)
 
 

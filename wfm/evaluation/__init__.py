@@ -6,6 +6,7 @@ from wfm.evaluation.novelty import (
     averaged_pairs,
     median_ratio,
     smallest_disagreement,
+    stack_flat,
     with_noise,
 )
 
@@ -16,5 +17,6 @@ __all__ = [
     "median_ratio",
     "predictions",
     "smallest_disagreement",
+    "stack_flat",
     "with_noise",
 ]

@@ -6,25 +6,30 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from wfm.tasks import Split, accuracy, cross_entropy
-from wfm.weights import Weights, WeightSpec
+from wfm.weights import Weights, WeightSpec, in_chunks
 
 CHUNK = 256
 
 
 def evaluate(spec: WeightSpec, weights: Weights, split: Split) -> dict[str, Float[Array, " n"]]:
     """`accuracy` and `loss` (mean negative log-likelihood, nats) of each stacked network."""
+    return in_chunks(lambda ws: _evaluate(spec, ws, split), weights, CHUNK)
 
-    def one(w: Weights) -> dict[str, Array]:
-        logits = jax.vmap(partial(spec.apply, w))(split.x)
-        return {"accuracy": accuracy(logits, split.y), "loss": cross_entropy(logits, split.y)}
 
-    return jax.jit(lambda ws: jax.lax.map(one, ws, batch_size=CHUNK))(weights)
+@partial(jax.jit, static_argnums=0)
+def _evaluate(spec: WeightSpec, weights: Weights, split: Split) -> dict[str, Array]:
+    outputs = _outputs(spec, weights, split.x)
+    metrics = {"accuracy": accuracy, "loss": cross_entropy}
+    return {
+        name: jax.vmap(lambda out, f=f: f(out, split.y))(outputs) for name, f in metrics.items()
+    }
 
 
 def predictions(spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]) -> Int[Array, "n m"]:
     """The class that each stacked network assigns to each input."""
+    return in_chunks(lambda ws: _outputs(spec, ws, x).argmax(-1), weights, CHUNK)
 
-    def one(w: Weights) -> Array:
-        return jax.vmap(partial(spec.apply, w))(x).argmax(-1)
 
-    return jax.jit(lambda ws: jax.lax.map(one, ws, batch_size=CHUNK))(weights)
+@partial(jax.jit, static_argnums=0)
+def _outputs(spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]) -> Array:
+    return jax.vmap(lambda w: jax.vmap(partial(spec.apply, w))(x))(weights)

@@ -2,20 +2,18 @@
 
 import math
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
-from wfm.manifolds import Manifold
-from wfm.weights import WeightForm, Weights, align, align_all
+from wfm.weights import WeightForm, Weights, align, align_all, in_chunks
 
-CANDIDATES = 16
+CANDIDATES = 8
 CHUNK = 32
 
 
-class Nearest(eqx.Module):
+class Nearest:
     """Training networks, prepared for asking how far other networks are from them.
 
     Distances are geodesic, between canonical forms, after aligning the pair: those of the
@@ -23,36 +21,38 @@ class Nearest(eqx.Module):
     `CANDIDATES` that are nearest once all are aligned to one common network are aligned in pairs.
     """
 
-    form: WeightForm = eqx.field(static=True)
-    manifold: Manifold
-    points: Weights
-    flat: Float[Array, "n weights"]
-
     def __init__(self, form: WeightForm, training: Weights):
         self.form = form
-        self.manifold = form.manifold()
         points = jax.vmap(form.encode)(training)
-        self.points, _ = align_all(form.spec, jax.tree.map(lambda a: a[0], points), points)
-        self.flat = _flatten(self.points)
+        self.reference = jax.tree.map(lambda a: a[0], points)
+        self.points = self.align(training)
+        self._flat = stack_flat(self.points)
+        self._nearest = jax.jit(jax.vmap(self._distance, in_axes=(0, 0, None)))
+
+    def align(self, weights: Weights) -> Weights:
+        """Canonical forms of stacked networks, aligned to the common one."""
+        points = jax.vmap(self.form.encode)(weights)
+        return align_all(self.form.spec, self.reference, points)[0]
 
     def distances(self, weights: Weights) -> Float[Array, " k"]:
         """Distance of each of the stacked networks to its nearest training network."""
-        points = jax.vmap(self.form.encode)(weights)
-        reference = jax.tree.map(lambda a: a[0], self.points)
-        aligned, _ = align_all(self.form.spec, reference, points)
-        rough = _squared_distances(_flatten(aligned), self.flat)
-        _, candidates = jax.lax.top_k(-rough, min(CANDIDATES, len(self.flat)))
+        aligned = self.align(weights)
+        rough = _squared_distances(stack_flat(aligned), self._flat)
+        _, candidates = jax.lax.top_k(-rough, min(CANDIDATES, len(self._flat)))
+        return in_chunks(
+            lambda args: self._nearest(*args, self.points), (aligned, candidates), CHUNK
+        )
 
-        def one(args: tuple[Weights, Int[Array, " c"]]) -> Float[Array, ""]:
-            point, rows = args
-            others = jax.tree.map(lambda a: a[rows], self.points)
-            pair = lambda other: self.manifold.dist(point, align(self.form.spec, point, other))  # noqa: E731
-            return jax.vmap(pair)(others).min()
+    def _distance(
+        self, point: Weights, candidates: Int[Array, " c"], points: Weights
+    ) -> Float[Array, ""]:
+        manifold, spec = self.form.manifold(), self.form.spec
+        others = jax.tree.map(lambda a: a[candidates], points)
+        return jax.vmap(lambda other: manifold.dist(point, align(spec, point, other)))(others).min()
 
-        return jax.jit(lambda args: jax.lax.map(one, args, batch_size=CHUNK))((aligned, candidates))
 
-
-def _flatten(points: Weights) -> Float[Array, "n weights"]:
+def stack_flat(points: Weights) -> Float[Array, "n weights"]:
+    """Each of the stacked networks as one row."""
     return jax.vmap(lambda p: ravel_pytree(p)[0])(points)
 
 

@@ -85,10 +85,11 @@ class Sphere(Manifold):
     def transport(
         self, x: Float[Array, "..."], y: Float[Array, "..."], v: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        middle = x + y
-        length_sq = self._dot(middle, middle)
-        factor = 2 * self._dot(y, v) / jnp.where(length_sq > 0, length_sq, 1.0)
-        return v - factor * middle
+        # Rotates the plane of x and log(x, y), written so that it is smooth at x = y.
+        w = self.log(x, y)
+        angle = safe_sqrt(self._dot(w, w)) / self.radius / math.pi
+        turned = jnp.sinc(angle) * x + jnp.sinc(angle / 2) ** 2 / 2 * w
+        return v - self._dot(w, v) / self.radius**2 * turned
 
     def project(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         length_sq = self._dot(x, x)

@@ -1,5 +1,6 @@
 """Weights of networks: labels, symmetries, canonical forms, alignment, files."""
 
+from wfm.weights.chunks import in_chunks
 from wfm.weights.files import load_weights, save_weights
 from wfm.weights.form import AsTrained, Canonical, WeightForm, canonicalize
 from wfm.weights.matching import align, align_all, match
@@ -34,6 +35,7 @@ __all__ = [
     "align_all",
     "canonicalize",
     "cnn",
+    "in_chunks",
     "load_weights",
     "match",
     "mlp",

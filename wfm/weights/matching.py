@@ -1,12 +1,14 @@
 """Alignment of a network to a reference by weight matching (Git Re-Basin)."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 from optax.assignment import hungarian_algorithm
 
+from wfm.weights.chunks import in_chunks
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, permute
 
@@ -84,14 +86,17 @@ def align(spec: WeightSpec, reference: Weights, weights: Weights) -> Weights:
 
 
 def align_all(
-    spec: WeightSpec, reference: Weights, weights: Weights, chunk: int = 1024
+    spec: WeightSpec, reference: Weights, weights: Weights, chunk: int = 128
 ) -> tuple[Weights, Permutation]:
     """Align stacked networks to one reference, `chunk` at a time; also their permutations."""
     spec.check(reference)
     spec.check(weights, batch_dims=1)
+    return in_chunks(partial(_align_chunk, spec, reference), weights, chunk)
 
-    def one(w: Weights) -> tuple[Weights, Permutation]:
-        permutation = match(spec, reference, w)
-        return permute(spec, permutation, w), permutation
 
-    return jax.jit(lambda ws: jax.lax.map(one, ws, batch_size=chunk))(weights)
+@partial(jax.jit, static_argnums=0)
+def _align_chunk(
+    spec: WeightSpec, reference: Weights, weights: Weights
+) -> tuple[Weights, Permutation]:
+    permutations = jax.vmap(partial(match, spec, reference))(weights)
+    return jax.vmap(partial(permute, spec))(permutations, weights), permutations

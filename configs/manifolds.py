@@ -1,0 +1,36 @@
+"""A mixture learned on the sphere or the torus: `experiments.manifolds`.
+
+Command    python -m experiments.manifolds --config=configs/manifolds.py:torus --workdir=runs/torus
+Variants   sphere, torus
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("sphere", "torus")
+
+
+def get_config(variant: str = "sphere") -> ConfigDict:
+    """A preset of seconds on two CPU cores."""
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
+    config = ConfigDict()
+    config.seed = 0
+    config.manifold = variant
+    config.width = 64
+    config.depth = 3
+
+    config.data = ConfigDict()
+    config.data.points = 20_000
+    config.data.spread = 0.3  # standard deviation of each component, as a geodesic distance
+
+    config.training = ConfigDict()
+    config.training.steps = 3000
+    config.training.batch_size = 256
+    config.training.learning_rate = 3e-3
+    config.training.decay = 0.99
+    config.training.report_every = 500
+
+    config.sampling = ConfigDict()
+    config.sampling.points = 20_000
+    config.sampling.steps = 64
+    return config

@@ -1,0 +1,56 @@
+"""New networks for small data sets: `experiments.uci`.
+
+Command    python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
+Variants   euclidean, normalized, geometric
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("euclidean", "normalized", "geometric")
+
+
+def get_config(variant: str = "geometric") -> ConfigDict:
+    """The preset for two CPU cores, as in `make demo`."""
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
+    config = ConfigDict()
+    config.seed = 0
+    config.task = "breast_cancer"
+    config.hidden = (16, 16)
+    config.activation = "relu"
+
+    config.zoo = ConfigDict()
+    config.zoo.networks = 100
+    config.zoo.prior_std = 0.1
+    config.zoo.learning_rate = 1e-3
+    config.zoo.epochs = 50
+    config.zoo.batch_size = 32
+    config.zoo.burn_in = 10
+    config.zoo.stride = 20
+    config.zoo.held_out = 0.15  # share of trajectories that the flow never sees
+
+    config.flow = ConfigDict()
+    config.flow.kind = variant
+    config.flow.align = True
+    config.flow.last_layer = "sphere+scale"
+    config.flow.sigma = 1e-4
+    config.flow.time_b = 2.0  # t ~ Beta(1, b)
+    config.flow.prediction = "end_point"
+
+    config.field = ConfigDict()
+    config.field.width = 32
+    config.field.depth = 3
+    config.field.fold = True
+    config.field.own_embedding = "all"  # neurons with an embedding each: all, fixed, none
+
+    config.training = ConfigDict()
+    config.training.steps = 1500
+    config.training.batch_size = 64
+    config.training.learning_rate = 2e-3
+    config.training.decay = 0.995  # of the average of the parameters
+    config.training.report_every = 50
+
+    config.sampling = ConfigDict()
+    config.sampling.networks = 100
+    config.sampling.steps = 64
+    return config

@@ -1,0 +1,1 @@
+"""Runnable experiments; run them from a checkout, as `python -m experiments.<name>`."""

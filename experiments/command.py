@@ -1,0 +1,74 @@
+"""The command line of every experiment, and what it says of wrong input."""
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+Config = Any  # an ml_collections ConfigDict, whose attributes no type checker can know
+MAY_BE_ZERO = ("seed", "burn_in")
+
+
+class UsageError(Exception):
+    """Wrong input, in one sentence that says what to do."""
+
+
+def main(run: Callable[[Config, str], None], argv: Sequence[str] | None = None) -> None:
+    """Parse `--config=FILE[:VARIANT] --workdir=DIR [--config.KEY=VALUE …]` and run."""
+    try:
+        config, workdir = parse(sys.argv if argv is None else argv)
+        run(config, workdir)
+    except (UsageError, ValueError, FileNotFoundError, RuntimeError) as error:
+        # The traceback of our own errors tells a user nothing that the sentence does not.
+        if not type(error).__module__.startswith(("wfm", "experiments", "builtins")):
+            raise
+        sys.exit(f"error: {error}")
+
+
+def parse(argv: Sequence[str]) -> tuple[Config, str]:
+    """The config, with what the command line overrides, and the workdir."""
+    overrides = [a for a in argv if a.lstrip("-").startswith("config.")]
+    config, workdir, rest = _flags([a for a in argv if a not in overrides])
+    if rest:
+        raise UsageError(
+            f"unexpected argument {rest[0]!r}; options start with --config or --workdir"
+        )
+    if config is None or not workdir:
+        raise UsageError("give both --config=FILE[:VARIANT] and --workdir=DIR")
+    known = list(_flat(config))
+    for override in overrides:
+        key = override.lstrip("-").removeprefix("config.").split("=")[0]
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1) or [", ".join(known)]
+            raise UsageError(f"unknown config key {key!r}; did you mean {close[0]}?")
+    config, workdir, _ = _flags(argv)
+    for key, value in _flat(config).items():
+        counts = isinstance(value, int) and not isinstance(value, bool)
+        if counts and value < 1 and key.split(".")[-1] not in MAY_BE_ZERO:
+            raise UsageError(f"config.{key} is {value}; it must be at least 1")
+    return config, workdir
+
+
+def _flags(argv: Sequence[str]) -> tuple[Any, Any, list[str]]:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+    try:
+        rest = values(list(argv))
+        if values.config is not None:
+            dict(values.config)  # a config that failed to load raises when it is used
+    except Exception as error:
+        # Errors from inside a config file come as text of a traceback: its last line tells.
+        raise UsageError(str(error).strip().splitlines()[-1].split("Error: ", 1)[-1]) from error
+    return values.config, values.workdir, rest[1:]
+
+
+def _flat(config: Config, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, ConfigDict)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,171 @@
+"""Learn a mixture of unequal bumps on a sphere or a torus with a small network.
+
+python -m experiments.manifolds --config=configs/manifolds.py:sphere --workdir=runs/sphere
+
+The flow is the one that learns weights; only the manifold and the field are others. A new
+manifold takes part with one line in `SURFACES` (see docs/extending.md).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from experiments.command import Config, UsageError, main
+from experiments.workdir import Workdir
+from wfm.fields import MLPField, functional
+from wfm.flows import Flow, Velocity
+from wfm.flows.path import normal_like
+from wfm.manifolds import Manifold, Sphere, Torus
+from wfm.training import Trainer, adam, progress_bar
+
+SHARES = jnp.array([0.5, 0.3, 0.2])
+BINS = (8, 16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """A two-dimensional manifold, and how to show it to a network and to a person."""
+
+    manifold: Manifold
+    # What the network reads of a point: periodic functions of angles.
+    coordinates: Callable[[Array], Array]
+    # Two coordinates in which area is constant, with their ranges, for histograms.
+    chart: Callable[[Array], Array]
+    ranges: tuple[tuple[float, float], tuple[float, float]]
+    labels: tuple[str, str]
+
+
+SURFACES = {
+    "sphere": Surface(
+        Sphere((3,)),
+        coordinates=lambda x: x,
+        chart=lambda x: jnp.stack([x[..., 2], jnp.arctan2(x[..., 1], x[..., 0])], -1),
+        ranges=((-1, 1), (-math.pi, math.pi)),
+        labels=("height", "longitude"),
+    ),
+    "torus": Surface(
+        Torus((2,)),
+        coordinates=lambda x: jnp.concatenate([jnp.cos(x), jnp.sin(x)]),
+        chart=lambda x: x,
+        ranges=((-math.pi, math.pi), (-math.pi, math.pi)),
+        labels=("first angle", "second angle"),
+    ),
+}
+
+
+def mixture(manifold: Manifold, spread: float, n: int, key: Key[Array, ""]) -> Float[Array, "n d"]:
+    """Draws of Gaussian tangent steps from one of three fixed random centres, taken unevenly."""
+    centres = jax.vmap(manifold.random)(jax.random.split(jax.random.key(4), len(SHARES)))
+
+    def draw(key: Array) -> Array:
+        choice, noise = jax.random.split(key)
+        centre = centres[jax.random.choice(choice, len(SHARES), p=SHARES)]
+        return manifold.exp(
+            centre, spread * manifold.to_tangent(centre, normal_like(noise, centre))
+        )
+
+    return jax.jit(jax.vmap(draw))(jax.random.split(key, n))
+
+
+def histogram(surface: Surface, points: Array) -> np.ndarray:
+    """Share of the points in each of equal-area bins."""
+    u, v = np.asarray(surface.chart(points)).T
+    counts, _, _ = np.histogram2d(u, v, BINS, surface.ranges)
+    return counts / len(points)
+
+
+def learn(config: Config, report: Callable[[int, float], None]) -> tuple[Surface, Array, Array]:
+    """The surface, data, and as many samples of a flow trained on them as the config asks for."""
+    if config.manifold not in SURFACES:
+        raise UsageError(
+            f"config.manifold is {config.manifold!r}; choose one of {', '.join(SURFACES)}"
+        )
+    surface = SURFACES[config.manifold]
+    keys = jax.random.split(jax.random.key(config.seed), 4)
+    data = mixture(surface.manifold, config.data.spread, config.data.points, keys[0])
+    # Velocities, because their mean is what a flow needs; end points have none on a closed surface.
+    flow = Flow(surface.manifold, prediction=Velocity())
+    field = MLPField(
+        data[0],
+        width=config.width,
+        depth=config.depth,
+        coordinates=surface.coordinates,
+        rngs=nnx.Rngs(keys[1]),
+    )
+    bind, parameters = functional(field)
+    c = config.training
+    trainer = Trainer(
+        lambda parameters, batch, key: flow.loss(bind(parameters), batch, key),
+        adam(c.learning_rate, c.steps),
+        c.batch_size,
+        c.decay,
+    )
+    state = trainer.fit(
+        trainer.init(parameters, keys[2]),
+        data,
+        c.steps,
+        c.report_every,
+        lambda state, metrics: report(int(state.step), metrics["loss"]),
+    )
+    one = lambda key: flow.sample(bind(state.average), key, config.sampling.steps)  # noqa: E731
+    samples = jax.jit(jax.vmap(one))(jax.random.split(keys[3], config.sampling.points))
+    return surface, data, samples
+
+
+def run(config: Config, path: str) -> None:
+    """Train, compare histograms, draw."""
+    workdir = Workdir(path, config)
+    results = workdir.results() or _run(config, workdir)
+    print(
+        f"Total variation from the data, in {math.prod(BINS)} bins of equal area: "
+        f"samples {results['total_variation']['samples']:.3f}, "
+        f"uniform {results['total_variation']['uniform']:.3f}\n"
+        f"Picture: {workdir / 'figures' / 'density.png'}"
+    )
+
+
+def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
+    with workdir.stage("train"), progress_bar("Training", config.training.steps) as bar:
+
+        def report(step: int, loss: float) -> None:
+            workdir.metrics.write(step=step, loss=loss)
+            bar.update(step, f"loss {loss:.4f}")
+
+        surface, data, samples = learn(config, report)
+    true, found = histogram(surface, data), histogram(surface, samples)
+    _draw(workdir / "figures" / "density.png", surface, {"data": true, "samples": found})
+    uniform = np.full(BINS, 1 / math.prod(BINS))
+    variation = {"samples": found, "uniform": uniform}
+    return workdir.finish(
+        {
+            "seed": config.seed,
+            "total_variation": {k: float(abs(h - true).sum() / 2) for k, h in variation.items()},
+        }
+    )
+
+
+def _draw(path: Any, surface: Surface, histograms: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+    (u0, u1), (v0, v1) = surface.ranges
+    top = max(h.max() for h in histograms.values())
+    for ax, (title, h) in zip(axes, histograms.items(), strict=True):
+        ax.imshow(h, extent=(v0, v1, u0, u1), origin="lower", aspect="auto", vmin=0, vmax=top)
+        ax.set(title=title, xlabel=surface.labels[1], ylabel=surface.labels[0])
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,165 @@
+"""Figures and a page of a run, readable without any server."""
+
+import base64
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from jax.typing import ArrayLike
+from matplotlib.axes import Axes
+from sklearn.decomposition import PCA
+
+from experiments.workdir import Workdir
+
+COLORS = {"trained": "#4c72b0", "held_out": "#8c8c8c", "samples": "#dd8452"}
+TITLES = {"trained": "zoo", "held_out": "held-out zoo", "samples": "samples"}
+ROWS = {
+    "target": "zoo, all snapshots",
+    "trained": "zoo, last snapshots",
+    "held_out": "zoo, held-out trajectories",
+    "samples": "samples of the flow",
+    "noisy": "baseline: zoo + 10% noise",
+    "averaged": "baseline: averages of two",
+}
+
+
+class Networks(NamedTuple):
+    """Figures of a set of networks, and their weights as rows."""
+
+    accuracy: ArrayLike
+    loss: ArrayLike
+    weights: ArrayLike
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The comparison as text."""
+    lines = [f"{'':28}{'accuracy':>17}{'loss':>17}{'novelty':>10}{'disagrees':>11}"]
+    for name, title in ROWS.items():
+        figures = results[name]
+        spread = "".join(
+            f"{figures[m]['mean']:>9.4f} ± {figures[m]['std']:.3f}" for m in ("accuracy", "loss")
+        )
+        lines.append(f"{title:28}{spread}{_novelty(results, name)}")
+    return "\n".join([*lines, "", EXPLANATION, _cost(results)])
+
+
+EXPLANATION = (
+    "Novelty: median geodesic distance to the nearest network that the flow was trained on, up to\n"
+    "permutation and rescaling, over that of held-out trajectories. Disagrees: mean share of\n"
+    "test inputs classified otherwise than by the training network that agrees most."
+)
+
+
+def _novelty(results: Mapping[str, Any], name: str) -> str:
+    novelty = results["novelty"]
+    if name not in novelty["distance"]:
+        return f"{'':>10}{'':>11}"
+    ratio = novelty["distance"][name] / novelty["distance"]["held_out"]
+    return f"{ratio:>10.3f}{novelty['disagreement'][name]:>11.4f}"
+
+
+def _cost(results: Mapping[str, Any]) -> str:
+    times = ", ".join(f"{name} {s:.0f} s" for name, s in results["seconds"].items())
+    return f"Time: {times}. Peak memory {results['peak_rss_mb']} MB."
+
+
+def write(workdir: Workdir, results: Mapping[str, Any], sets: Mapping[str, Networks]) -> None:
+    """Draw all figures and write `report.html` with them inside."""
+    steps = [record for record in workdir.metrics.read() if "step" in record]
+    panels = {
+        "loss": (lambda axes: _loss_curve(axes, steps), "Training loss of the flow."),
+        "accuracy": (
+            lambda axes: _histogram(axes, sets, "accuracy"),
+            "Test accuracy of trained and of sampled networks.",
+        ),
+        "test_loss": (
+            lambda axes: _histogram(axes, sets, "loss"),
+            "Test loss (nats) of trained and of sampled networks.",
+        ),
+        "map": (
+            lambda axes: _map(axes, sets),
+            "Weights in canonical form, aligned, on their first two principal components.",
+        ),
+    }
+    folder = workdir / "figures"
+    folder.mkdir(exist_ok=True)
+    for name, (draw, _) in panels.items():
+        figure, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
+        draw(axes)
+        _save(figure, folder / f"{name}.png")
+    figure, grid = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    for axes, name in zip(grid, ("accuracy", "test_loss", "map"), strict=True):
+        panels[name][0](axes)
+    _save(figure, folder / "overview.png")
+    pictures = "".join(
+        f'<figure><img src="{_data_url(folder / f"{name}.png")}" alt="{html.escape(caption)}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>\n"
+        for name, (_, caption) in panels.items()
+    )
+    page = PAGE.format(
+        title=html.escape(f"wfm run {workdir.path.name}"),
+        table=html.escape(table(results)),
+        pictures=pictures,
+        config=html.escape((workdir / "config.json").read_text()),
+        versions=html.escape(", ".join(f"{k} {v}" for k, v in results["versions"].items())),
+    )
+    (workdir / "report.html").write_text(page)
+
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font-family: system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }}
+pre {{ overflow-x: auto; background: #f5f5f5; padding: 1rem }}
+figure {{ display: inline-block; margin: 0 1rem 1rem 0; width: 32rem; max-width: 100% }}
+img {{ width: 100% }}
+figcaption {{ color: #555 }}
+</style>
+<h1>{title}</h1>
+<pre>{table}</pre>
+{pictures}
+<h2>Config</h2>
+<pre>{config}</pre>
+<p>{versions}</p>
+</html>
+"""
+
+
+def _loss_curve(axes: Axes, steps: list[dict[str, Any]]) -> None:
+    axes.plot([r["step"] for r in steps], [r["loss"] for r in steps], color=COLORS["samples"])
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+
+
+def _histogram(axes: Axes, sets: Mapping[str, Networks], metric: str) -> None:
+    values = {name: np.asarray(getattr(s, metric)) for name, s in sets.items()}
+    bins = np.histogram_bin_edges(np.concatenate(list(values.values())), 20).tolist()
+    for name in ("trained", "samples"):
+        v = values[name]
+        shares = np.full(len(v), 1 / len(v))
+        axes.hist(v, bins, weights=shares, alpha=0.6, color=COLORS[name], label=TITLES[name])
+    axes.set(xlabel=f"test {metric}", ylabel="share of networks")
+    axes.legend()
+
+
+def _map(axes: Axes, sets: Mapping[str, Networks]) -> None:
+    pca = PCA(2).fit(np.concatenate([np.asarray(s.weights) for s in sets.values()]))
+    for name, s in sets.items():
+        x, y = pca.transform(np.asarray(s.weights)).T
+        axes.scatter(x, y, s=12, alpha=0.7, color=COLORS[name], label=TITLES[name])
+    axes.set(xlabel="first component", ylabel="second component")
+    axes.legend()
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _data_url(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,0 +1,289 @@
+"""Learn a flow over networks trained on a small data set, and sample new ones.
+
+python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
+
+The workdir is the run: the same command resumes it, and prints it once it is finished.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Key
+
+from experiments import report
+from experiments.command import Config, UsageError, main
+from experiments.workdir import Workdir
+from wfm.evaluation import (
+    Nearest,
+    averaged_pairs,
+    evaluate,
+    median_ratio,
+    predictions,
+    smallest_disagreement,
+    stack_flat,
+    with_noise,
+)
+from wfm.fields import RelationalTransformer, functional
+from wfm.flows import BetaTime, EndPoint, Flow, GeodesicPath, Velocity
+from wfm.manifolds import Manifold
+from wfm.tasks import Task, load_task
+from wfm.training import Checkpoints, Diverged, Trainer, TrainState, adam, progress_bar
+from wfm.weights import (
+    AsTrained,
+    Canonical,
+    WeightForm,
+    Weights,
+    WeightSpec,
+    align_all,
+    mlp,
+    permute,
+    save_weights,
+)
+from wfm.zoo import Schedule, WeightSet, train_zoo
+
+PRIOR_DRAWS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One of the three flows: the form of the weights, and the space that paths run in."""
+
+    form: Callable[[WeightSpec, str], WeightForm]
+    space: Callable[[Manifold], Manifold]
+
+
+KINDS = {
+    "euclidean": Kind(lambda network, last: AsTrained(network), lambda m: m),
+    "normalized": Kind(Canonical, lambda m: m.ambient()),
+    "geometric": Kind(Canonical, lambda m: m),
+}
+PREDICTIONS = {"end_point": EndPoint(), "velocity": Velocity()}
+
+
+def choose(table: Mapping[str, Any], key: str, value: str) -> Any:
+    """An entry of a table that a config names."""
+    if value not in table:
+        raise UsageError(f"config.{key} is {value!r}; choose one of {', '.join(table)}")
+    return table[value]
+
+
+class Experiment:
+    """Everything that a config describes, built and checked before any work begins."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.task: Task = load_task(config.task)
+        (d_in,) = self.task.input_shape
+        self.network = mlp(d_in, *config.hidden, self.task.n_classes, activation=config.activation)
+        self.initial = AsTrained(self.network).manifold(config.zoo.prior_std)
+        self.kind: Kind = choose(KINDS, "flow.kind", config.flow.kind)
+        self.form = self.kind.form(self.network, config.flow.last_layer)
+        self.prediction = choose(PREDICTIONS, "flow.prediction", config.flow.prediction)
+        self.path = GeodesicPath(config.flow.sigma)
+        own = {"all": tuple(self.network.groups), "fixed": self.network.fixed, "none": ()}
+        self.own_embedding = choose(own, "field.own_embedding", config.field.own_embedding)
+        z = config.zoo
+        self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride)
+        self.keys = dict(
+            zip(
+                ("initial", "zoo", "prior", "field", "training", "sampling", "novelty"),
+                jax.random.split(jax.random.key(config.seed), 7),
+                strict=True,
+            )
+        )
+
+    def make_zoo(self) -> WeightSet:
+        """Networks from draws of the prior, all trained at once."""
+        z = self.config.zoo
+        initial = jax.vmap(self.initial.random)(jax.random.split(self.keys["initial"], z.networks))
+        optimizer = optax.adam(z.learning_rate)
+        return train_zoo(
+            self.network, self.task, initial, optimizer, self.keys["zoo"], self.schedule
+        )
+
+    def aligned(self, zoo: WeightSet) -> WeightSet:
+        """Each trajectory permuted as its last snapshot matches that of the first trajectory."""
+        if not self.config.flow.align:
+            return zoo
+        form = Canonical(self.network)  # so that the matching is blind to scale
+        last = zoo.last()
+        points = jax.vmap(form.encode)(last.weights)
+        reference = jax.tree.map(lambda a: a[0], points)
+        _, permutations = align_all(form.spec, reference, points)
+        position = jnp.zeros(int(last.trajectory.max()) + 1, int)
+        position = position.at[last.trajectory].set(jnp.arange(len(last)))[zoo.trajectory]
+        own = jax.tree.map(lambda a: a[position], permutations)
+        weights = jax.vmap(lambda p, w: permute(self.network, p, w))(own, zoo.weights)
+        return dataclasses.replace(zoo, weights=weights)
+
+    def make_flow(self, points: Weights) -> tuple[Flow, dict[str, float]]:
+        """The flow, and the typical size of the entries of each array."""
+        draws = jax.vmap(self.initial.random)(jax.random.split(self.keys["prior"], PRIOR_DRAWS))
+        std = _root_mean_squares(jax.vmap(self.form.encode)(draws))
+        manifold = self.form.manifold(std)
+        size = _root_mean_squares(points)
+        unit = {name: (0.5 * (std[name] ** 2 + size[name] ** 2)) ** 0.5 for name in size}
+        flow = Flow(
+            self.kind.space(manifold),
+            target=manifold,
+            path=self.path,
+            time=BetaTime(self.config.flow.time_b),
+            prediction=self.prediction,
+            unit={name: u * manifold.factors[name].dim ** 0.5 for name, u in unit.items()},
+        )
+        return flow, unit
+
+    def make_field(self, unit: dict[str, float]) -> RelationalTransformer:
+        """The vector field."""
+        f = self.config.field
+        return RelationalTransformer(
+            self.form.spec,
+            width=f.width,
+            depth=f.depth,
+            fold=f.fold,
+            own_embedding=self.own_embedding,
+            unit=unit,
+            rngs=nnx.Rngs(self.keys["field"]),
+        )
+
+
+def _root_mean_squares(points: Weights) -> dict[str, float]:
+    return {name: float(jnp.sqrt(jnp.mean(a**2))) for name, a in points.items()}
+
+
+def train(
+    workdir: Workdir, config: Config, flow: Flow, field: nnx.Module, points: Weights, key: Array
+) -> tuple[Callable, TrainState]:
+    """Train the field from the newest checkpoint on; how to bind parameters, and the last state."""
+    bind, parameters = functional(field)
+    c = config.training
+    trainer = Trainer(
+        lambda parameters, batch, key: flow.loss(bind(parameters), batch, key),
+        adam(c.learning_rate, c.steps),
+        c.batch_size,
+        c.decay,
+    )
+    state = trainer.init(parameters, key)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    state = checkpoints.restore(state) or state
+    workdir.metrics.truncate("step", int(state.step))
+    with progress_bar("Training the flow", c.steps, int(state.step)) as bar:
+
+        def on_report(state: TrainState, metrics: dict[str, float]) -> None:
+            step = int(state.step)
+            workdir.metrics.write(step=step, **metrics)
+            bar.update(step, f"loss {metrics['loss']:.4f}")
+
+        try:
+            state = trainer.fit(state, points, c.steps, c.report_every, on_report)
+        except Diverged as error:
+            checkpoints.save(error.state)
+            raise
+    checkpoints.save(state)
+    checkpoints.close()
+    return bind, state
+
+
+def run(config: Config, path: str) -> None:
+    """The whole experiment."""
+    experiment = Experiment(config)
+    workdir = Workdir(path, config)
+    results = workdir.results()
+    if results is None:
+        results = _run(experiment, workdir)
+    print(report.table(results))
+    print(f"Report: {workdir / 'report.html'}")
+
+
+def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
+    config, network, form = experiment.config, experiment.network, experiment.form
+    zoo_file = workdir / "zoo" / "zoo.safetensors"
+    with workdir.stage("zoo"):
+        if zoo_file.exists():
+            zoo = WeightSet.load(zoo_file, network)
+        else:
+            zoo = experiment.make_zoo()
+            zoo.save(zoo_file)
+    seen, held_out = zoo.split(config.zoo.held_out, config.seed)
+    with workdir.stage("align"):
+        seen = experiment.aligned(seen)
+        points = jax.jit(jax.vmap(form.encode))(seen.weights)
+        jax.block_until_ready(points)
+    with workdir.stage("train"):
+        flow, unit = experiment.make_flow(points)
+        field = experiment.make_field(unit)
+        bind, state = train(workdir, config, flow, field, points, experiment.keys["training"])
+    with workdir.stage("sample"):
+        samples = sample(flow, form, bind(state.average), experiment.keys["sampling"], config)
+        save_weights(workdir / "samples.safetensors", samples)
+    with workdir.stage("evaluate"):
+        results, figures = evaluate_samples(experiment, seen, held_out, samples)
+    results = workdir.finish({"seed": config.seed} | results)
+    report.write(workdir, results, figures)
+    return results
+
+
+def sample(
+    flow: Flow, form: WeightForm, field: Callable, key: Key[Array, ""], config: Config
+) -> Weights:
+    """New networks, as weights."""
+    c = config.sampling
+    one = lambda k: form.decode(flow.sample(field, k, c.steps))  # noqa: E731
+    return jax.block_until_ready(jax.jit(jax.vmap(one))(jax.random.split(key, c.networks)))
+
+
+def evaluate_samples(
+    experiment: Experiment, seen: WeightSet, held_out: WeightSet, samples: Weights
+) -> tuple[dict[str, Any], dict[str, report.Networks]]:
+    """Quality and novelty of the samples beside those of the networks they are learned from.
+
+    Also what the figures show of each set of networks.
+    """
+    network, test = experiment.network, experiment.task.test
+    form = Canonical(network)
+    # The last snapshots stand for the trained networks; distances are to all snapshots.
+    last = seen.last().weights
+    noise_key, pair_key = jax.random.split(experiment.keys["novelty"])
+    others = {
+        "samples": samples,
+        "held_out": held_out.weights,
+        "noisy": with_noise(last, noise_key),
+        "averaged": averaged_pairs(form, last, pair_key),
+    }
+    nearest = Nearest(form, seen.weights)
+    distance = {name: nearest.distances(w) for name, w in others.items()}
+    known = predictions(network, seen.weights, test.x)
+    disagreement = {
+        name: smallest_disagreement(predictions(network, w, test.x), known)
+        for name, w in others.items()
+    }
+    sets = {"target": seen.weights, "trained": last} | others
+    metrics = {name: evaluate(network, w, test) for name, w in sets.items()}
+    results = {name: _spread(values) for name, values in metrics.items()} | {
+        "novelty": {
+            "ratio": median_ratio(distance["samples"], distance["held_out"]),
+            "distance": {name: float(jnp.median(d)) for name, d in distance.items()},
+            "disagreement": {name: float(d.mean()) for name, d in disagreement.items()},
+        }
+    }
+    figures = {
+        name: report.Networks(**metrics[name], weights=stack_flat(nearest.align(sets[name])))
+        for name in ("trained", "held_out", "samples")
+    }
+    return results, figures
+
+
+def _spread(metrics: Mapping[str, Array]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"mean": float(values.mean()), "std": float(values.std())}
+        for name, values in metrics.items()
+    }
+
+
+if __name__ == "__main__":
+    main(run)
