@@ -153,28 +153,22 @@ def test_small_distances_agree_with_float64(manifold):
 
 @every_manifold
 def test_gradients_point_away_and_are_finite_everywhere(manifold):
-    def total(tree):
-        return ravel_pytree(tree)[0].sum()
+    def outputs(x, y, v):
+        trees = (manifold.log(x, y), manifold.exp(x, v), manifold.transport(x, y, v))
+        return manifold.dist(x, y) + ravel_pytree(trees)[0].sum()
 
-    @jax.jit
-    def gradients(x, y, v):
-        return {
-            "dist": jax.grad(manifold.dist, (0, 1))(x, y),
-            "dist²": jax.grad(lambda x, y: manifold.dist(x, y) ** 2, (0, 1))(x, y),
-            "log": jax.grad(lambda x, y: total(manifold.log(x, y)), (0, 1))(x, y),
-            "exp": jax.grad(lambda x, v: total(manifold.exp(x, v)), (0, 1))(x, v),
-            "transport": jax.grad(lambda y, v: total(manifold.transport(x, y, v)), (0, 1))(y, v),
-        }
-
+    # One sum for all operations: it is finite only where every term is.
+    of_outputs = jax.jit(jax.grad(outputs, (0, 1, 2)))
+    of_squared_dist = jax.jit(jax.grad(lambda x, y: manifold.dist(x, y) ** 2, (0, 1)))
     fast = Jitted(manifold)
-    x, y = fast.points(0, 2)
+    (x,) = fast.points(0, 1)
     for end in awkward_ends(fast, x, 0):
         for v in (scale(0.0, x), fast.log(x, end)):
-            for name, gradient in gradients(x, end, v).items():
-                assert np.isfinite(ravel_pytree(gradient)[0]).all(), name
+            assert np.isfinite(ravel_pytree(of_outputs(x, end, v))[0]).all()
+        assert np.isfinite(ravel_pytree(of_squared_dist(x, end))[0]).all()
     for length in (0.0, 1e-3, 1.0, 3.0):
         y = fast.exp(x, tangent(fast, x, 1, length))
-        at_x, at_y = gradients(x, y, fast.log(x, y))["dist²"]
+        at_x, at_y = of_squared_dist(x, y)
         assert_close(fast.to_tangent(x, at_x), scale(-2.0, fast.log(x, y)), 1e-4)
         assert_close(fast.to_tangent(y, at_y), scale(-2.0, fast.log(y, x)), 1e-4)
 
