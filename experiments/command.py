@@ -22,10 +22,18 @@ def main(run: Callable[[Config, str], None], argv: Sequence[str] | None = None) 
         config, workdir = parse(sys.argv if argv is None else argv)
         run(config, workdir)
     except (UsageError, ValueError, FileNotFoundError, RuntimeError) as error:
-        # The traceback of our own errors tells a user nothing that the sentence does not.
-        if not type(error).__module__.startswith(("wfm", "experiments", "builtins")):
+        # The traceback of an error of our own tells a user nothing that its sentence does not.
+        if _raised_in(error).split(".")[0] not in ("wfm", "experiments", "__main__"):
             raise
         sys.exit(f"error: {error}")
+
+
+def _raised_in(error: BaseException) -> str:
+    """Name of the module whose code raised the error."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_globals["__name__"] if trace else ""
 
 
 def parse(argv: Sequence[str]) -> tuple[Config, str]:

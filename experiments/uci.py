@@ -7,7 +7,7 @@ The workdir is the run: the same command resumes it, and prints it once it is fi
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -124,19 +124,23 @@ class Experiment:
     def make_flow(self, points: Weights) -> tuple[Flow, dict[str, float]]:
         """The flow, and the typical size of the entries of each array."""
         draws = jax.vmap(self.initial.random)(jax.random.split(self.keys["prior"], PRIOR_DRAWS))
-        std = _root_mean_squares(jax.vmap(self.form.encode)(draws))
-        manifold = self.form.manifold(std)
-        size = _root_mean_squares(points)
-        unit = {name: (0.5 * (std[name] ** 2 + size[name] ** 2)) ** 0.5 for name in size}
+        prior, data = _moments(jax.vmap(self.form.encode)(draws)), _moments(points)
+        manifold = self.form.manifold(
+            std={name: m.std for name, m in prior.items()},
+            mean={name: m.mean for name, m in prior.items()},
+        )
+        # The field sees both ends of the path; errors count in units of the data's own spread.
+        size = {name: ((data[name].size ** 2 + prior[name].size ** 2) / 2) ** 0.5 for name in data}
+        dims = {name: factor.dim for name, factor in manifold.factors.items()}
         flow = Flow(
             self.kind.space(manifold),
             target=manifold,
             path=self.path,
             time=BetaTime(self.config.flow.time_b),
             prediction=self.prediction,
-            unit={name: u * manifold.factors[name].dim ** 0.5 for name, u in unit.items()},
+            unit={name: data[name].spread * dims[name] ** 0.5 for name in data},
         )
-        return flow, unit
+        return flow, size
 
     def make_field(self, unit: dict[str, float]) -> RelationalTransformer:
         """The vector field."""
@@ -152,8 +156,25 @@ class Experiment:
         )
 
 
-def _root_mean_squares(points: Weights) -> dict[str, float]:
-    return {name: float(jnp.sqrt(jnp.mean(a**2))) for name, a in points.items()}
+class Moments(NamedTuple):
+    """Of the entries of one array over many networks: all taken together, or each by itself."""
+
+    mean: float
+    std: float
+    size: float
+    spread: float
+
+
+def _moments(points: Weights) -> dict[str, Moments]:
+    return {
+        name: Moments(
+            mean=float(a.mean()),
+            std=float(a.std()),
+            size=float(jnp.sqrt((a**2).mean())),
+            spread=float(jnp.sqrt(a.var(0).mean())),
+        )
+        for name, a in points.items()
+    }
 
 
 def train(

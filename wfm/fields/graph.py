@@ -96,7 +96,7 @@ class WeightGraph:
         for name in self._members(key):
             kept = tuple(self._nodes_of(name))
             array = jnp.moveaxis(weights[name], kept, range(len(kept)))
-            parts.append(array.reshape(*shape, -1))
+            parts.append(array.reshape(*shape, math.prod(self._channel_shape(name))))
         return jnp.concatenate(parts, -1) if parts else jnp.zeros((*shape, 0))
 
     def write(
@@ -148,10 +148,3 @@ class WeightGraph:
             block: part.reshape(*shape, edges.shape[-1])
             for block, shape, part in zip(self.blocks, shapes, parts, strict=True)
         }
-
-    def add_on_edges(
-        self, senders: Float[Array, "nodes channels"], receivers: Float[Array, "nodes channels"]
-    ) -> Float[Array, "edges channels"]:
-        """For every edge the sum of a feature of its sender and one of its receiver."""
-        s, r = self.unpack_nodes(senders), self.unpack_nodes(receivers)
-        return self.pack_edges({(a, b): s[a][:, None] + r[b][None] for a, b in self.blocks})

@@ -86,7 +86,8 @@ class RelationalTransformer(nnx.Module):
         )
         definition, parameters = nnx.split(self.layers)
         (nodes, edges), _ = jax.lax.scan(
-            lambda state, p: (nnx.merge(definition, p)(self.graph, *state), None),
+            # Recomputing a layer costs less than keeping all that its gradient needs.
+            jax.checkpoint(lambda state, p: (nnx.merge(definition, p)(self.graph, *state), None)),
             (nodes, edges),
             parameters,
         )
@@ -177,25 +178,26 @@ class _Attention(nnx.Module):
         self.out = linear()
 
     def __call__(self, graph: WeightGraph, nodes: Nodes, edges: Edges) -> Nodes:
+        unpack = graph.unpack_nodes
         query, key = self.query(nodes), self.key(nodes)
-        queries, keys = graph.unpack_nodes(query), graph.unpack_nodes(key)
-        values = graph.unpack_nodes(self.value(nodes))
+        queries, keys, values = unpack(query), unpack(key), unpack(self.value(nodes))
         into, out_of = self.incoming, self.outgoing
-        to_receiver = graph.add_on_edges(into.seen_from(key), into.seen_by(query))
-        to_sender = graph.add_on_edges(out_of.seen_by(query), out_of.seen_from(key))
-        products = edges @ jnp.concatenate([into.bilinear(), out_of.bilinear()], 1)
-        terms = products + jnp.concatenate([to_receiver, to_sender], 1)
-        logits = (edges[:, None] * terms.reshape(len(edges), 2, -1)).sum(-1)
+        e = graph.unpack_edges(edges)
+        e_into = graph.unpack_edges(edges @ into.bilinear())
+        e_out_of = graph.unpack_edges(edges @ out_of.bilinear())
+        receiver, receiver_out = unpack(into.seen_by(query)), unpack(out_of.seen_from(key))
+        sender, sender_out = unpack(into.seen_from(key)), unpack(out_of.seen_by(query))
 
-        e, logits = graph.unpack_edges(edges), graph.unpack_edges(logits)
         # For every set of nodes and each block at it: logits (node, neighbour), edges, values.
         receiving = {g: [] for g in graph.sizes}
         sending = {g: [] for g in graph.sizes}
         for s, r in graph.blocks:
-            receiving[r].append(
-                (logits[s, r][..., 0].T + queries[r] @ keys[s].T, e[s, r].swapaxes(0, 1), values[s])
-            )
-            sending[s].append((logits[s, r][..., 1] + queries[s] @ keys[r].T, e[s, r], values[r]))
+            terms = e_into[s, r] + sender[s][:, None] + receiver[r][None]
+            logits = (e[s, r] * terms).sum(-1).T + queries[r] @ keys[s].T
+            receiving[r].append((logits, e[s, r].swapaxes(0, 1), values[s]))
+            terms = e_out_of[s, r] + sender_out[s][:, None] + receiver_out[r][None]
+            logits = (e[s, r] * terms).sum(-1) + queries[s] @ keys[r].T
+            sending[s].append((logits, e[s, r], values[r]))
         scale = 1 / math.sqrt(nodes.shape[-1])
         parts = [_attend(receiving[g], sending[g], scale) for g in graph.sizes]
         value, received, sent = (jnp.concatenate(part) for part in zip(*parts, strict=True))
@@ -255,5 +257,11 @@ class _EdgeMLP(nnx.Module):
         self.down = nnx.Linear(2 * width, width, rngs=rngs)
 
     def __call__(self, graph: WeightGraph, nodes: Nodes, edges: Edges) -> Edges:
-        ends = graph.add_on_edges(self.sender(nodes), self.receiver(nodes))
-        return self.down(jax.nn.gelu(self.edge(edges) + ends))
+        s, r = graph.unpack_nodes(self.sender(nodes)), graph.unpack_nodes(self.receiver(nodes))
+        own = graph.unpack_edges(self.edge(edges))
+        return graph.pack_edges(
+            {
+                (a, b): self.down(jax.nn.gelu(own[a, b] + s[a][:, None] + r[b][None]))
+                for a, b in graph.blocks
+            }
+        )

@@ -16,7 +16,7 @@ class GeodesicPath(eqx.Module):
     straight line of Lipman et al. (2023).
     """
 
-    sigma: float = 0.0
+    sigma: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self):
         if self.sigma < 0:

@@ -11,10 +11,11 @@ from wfm.manifolds.base import Manifold, Scalar
 
 
 class Euclidean(Manifold):
-    """Arrays of one `shape`; `random` draws every entry from N(0, `std`²)."""
+    """Arrays of one `shape`; `random` draws every entry from N(`mean`, `std`²)."""
 
     shape: tuple[int, ...] = eqx.field(static=True, converter=tuple)
     std: float = eqx.field(static=True, default=1.0)
+    mean: float = eqx.field(static=True, default=0.0)
 
     @property
     def dim(self) -> int:
@@ -39,10 +40,10 @@ class Euclidean(Manifold):
         return v
 
     def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:
-        return self.std * jax.random.normal(key, self.shape)
+        return self.mean + self.std * jax.random.normal(key, self.shape)
 
     def log_prob_random(self, x: Float[Array, "..."]) -> Scalar:
-        return jax.scipy.stats.norm.logpdf(x, scale=self.std).sum()
+        return jax.scipy.stats.norm.logpdf(x, self.mean, self.std).sum()
 
     def ambient(self) -> "Euclidean":
         return self

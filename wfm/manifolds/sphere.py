@@ -36,6 +36,11 @@ class Sphere(Manifold):
             raise ValueError(f"axes {tuple(axes)} do not fit shape {tuple(shape)}")
         if not 0 < radius < math.inf:
             raise ValueError(f"a sphere needs a positive radius, got {radius}")
+        if math.prod(shape[a] for a in axes) < 2:
+            raise ValueError(
+                f"a sphere in one dimension (shape {tuple(shape)}, axes {tuple(axes)}) is two "
+                "points that no path joins; use wider layers, or model these weights as trained"
+            )
         self.shape = tuple(shape)
         self.axes = tuple(sorted(a % rank for a in axes))
         self.radius = float(radius)

@@ -33,7 +33,7 @@ class MetricsLog:
             return []
         return [json.loads(line) for line in self.path.read_text().splitlines()]
 
-    def truncate(self, key: str, last: float) -> None:
+    def truncate(self, key: str, last: int) -> None:
         """Drop records beyond `last`, which a resumed run will write again."""
         kept = [record for record in self.read() if record.get(key, last) <= last]
         self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))

@@ -78,7 +78,7 @@ class Trainer:
         decay = jnp.minimum(self.decay, (1 + state.step) / (10 + state.step))
         average = optax.incremental_update(parameters, state.average, 1 - decay)
         state = TrainState(state.step + 1, parameters, average, moments, key)
-        return state, {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
+        return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
 
     def fit(
         self,

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from wfm.manifolds import Euclidean, Manifold, Product, Sphere
+from wfm.manifolds.base import safe_sqrt
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import rescale
 
-Std = float | Mapping[str, float]
+ByArray = float | Mapping[str, float]
 
 
-def _std(std: Std, name: str) -> float:
-    return std.get(name, 1.0) if isinstance(std, Mapping) else std
+def _flat_space(spec: WeightSpec, name: str, std: ByArray, mean: ByArray) -> Euclidean:
+    own = [v[name] if isinstance(v, Mapping) else v for v in (std, mean)]
+    return Euclidean(spec.shape(name), *own)
 
 
 class WeightForm(abc.ABC):
@@ -38,8 +40,11 @@ class WeightForm(abc.ABC):
         """Weights of a point."""
 
     @abc.abstractmethod
-    def manifold(self, std: Std = 1.0) -> Product:
-        """Where the points live; its reference draws use `std` (by array) in the flat parts."""
+    def manifold(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> Product:
+        """Where the points live; reference draws of its flat parts have this `std` and `mean`.
+
+        Both are one number, or one for each array of `spec` by name.
+        """
 
 
 class AsTrained(WeightForm):
@@ -54,9 +59,9 @@ class AsTrained(WeightForm):
     def decode(self, point: Weights) -> Weights:
         return point
 
-    def manifold(self, std: Std = 1.0) -> Product:
+    def manifold(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> Product:
         spec = self.network
-        return Product({name: Euclidean(spec.shape(name), _std(std, name)) for name in spec.arrays})
+        return Product({name: _flat_space(spec, name, std, mean) for name in spec.arrays})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +100,7 @@ class Canonical(WeightForm):
             raise ValueError(
                 f"unknown form {last!r} of the last layer; choose one of {', '.join(LAST_LAYERS)}"
             )
+        _check_order(network)
         self.network = network
         self.last = LAST_LAYERS[last]
         extra = {LOG_SCALE: ()} if self.last.keeps_scale else {}
@@ -112,7 +118,7 @@ class Canonical(WeightForm):
                 weights = rescale(spec, {group: 1 / factor}, weights)
         if not self.last.normalized:
             return weights
-        norm = jnp.linalg.norm(weights[self._last_kernel])
+        norm = safe_sqrt((weights[self._last_kernel] ** 2).sum())
         scale = jnp.where(norm > 0, norm / self._radius, 1.0)
         point = self._scale_outputs(weights, 1 / scale)
         return point | ({LOG_SCALE: jnp.log(scale)} if self.last.keeps_scale else {})
@@ -123,15 +129,15 @@ class Canonical(WeightForm):
         weights = {name: point[name] for name in self.network.arrays}
         return self._scale_outputs(weights, jnp.exp(point[LOG_SCALE]))
 
-    def manifold(self, std: Std = 1.0) -> Product:
+    def manifold(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> Product:
         spec = self.spec
         factors: dict[str, Manifold] = {
-            name: Euclidean(spec.shape(name), _std(std, name)) for name in spec.arrays
+            name: _flat_space(spec, name, std, mean) for name in spec.arrays
         }
         for group_name, group in spec.groups.items():
             if lead := spec.lead(group_name):
                 name, axis = lead
-                factors[name] = group.scaling.manifold(spec.shape(name), axis, _std(std, name))
+                factors[name] = group.scaling.manifold(factors[name], spec.shape(name), axis)
         if self.last.normalized:
             name = self._last_kernel
             factors[name] = Sphere(spec.shape(name), radius=self._radius)
@@ -160,6 +166,18 @@ class Canonical(WeightForm):
         outputs = self.network.output
         factors = jnp.full(self.network.groups[outputs].size, factor)
         return rescale(self.network, {outputs: factors}, weights)
+
+
+def _check_order(network: WeightSpec) -> None:
+    order = list(network.groups)
+    for group in order:
+        if lead := network.lead(group):
+            sources = list(network.labels(lead[0]).values())[:-1]
+            if any(order.index(source) >= order.index(group) for source in sources):
+                raise ValueError(
+                    f"the first kernel into {group!r}, {lead[0]!r}, comes from a group that is not "
+                    "before it; list groups and arrays in the order of computation"
+                )
 
 
 def canonicalize(spec: WeightSpec, weights: Weights, last: str = "sphere+scale") -> Weights:

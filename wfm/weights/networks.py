@@ -103,7 +103,7 @@ def cnn(
                 padding="SAME",
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
             )[0]
-            x = act(x + weights[f"conv{i}.bias"])
+            x = act(x + weights[f"conv{i}.bias"][None, None])
         return _dense(weights, "dense", x.mean((0, 1)))
 
     return WeightSpec(groups, arrays, apply)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from wfm.manifolds import Euclidean, Manifold, Sphere
+from wfm.manifolds import Manifold, Sphere
+from wfm.manifolds.base import safe_sqrt
 
 
 class Scaling(eqx.Module):
@@ -21,9 +22,12 @@ class Scaling(eqx.Module):
     def measure(self, incoming: Float[Array, "n k"]) -> Float[Array, " n"]:
         """The factor α of each neuron whose incoming weights are α times their normal form."""
 
-    def manifold(self, shape: tuple[int, ...], axis: int, std: float) -> Manifold:
-        """Where incoming weights in normal form live; neurons run along `axis`."""
-        return Euclidean(shape, std)
+    def manifold(self, flat: Manifold, shape: tuple[int, ...], axis: int) -> Manifold:
+        """Where incoming weights in normal form live: `flat`, or a sphere for each neuron.
+
+        Neurons run along `axis`.
+        """
+        return flat
 
 
 class NoScaling(Scaling):
@@ -59,8 +63,8 @@ class PositiveScaling(Scaling):
         return jnp.exp(jax.random.normal(key, (n,)))
 
     def measure(self, incoming: Float[Array, "n k"]) -> Float[Array, " n"]:
-        norm = jnp.linalg.norm(incoming, axis=1)
+        norm = safe_sqrt((incoming**2).sum(1))
         return jnp.where(norm > 0, norm, 1.0)
 
-    def manifold(self, shape: tuple[int, ...], axis: int, std: float) -> Manifold:
+    def manifold(self, flat: Manifold, shape: tuple[int, ...], axis: int) -> Manifold:
         return Sphere(shape, [a for a in range(len(shape)) if a != axis])

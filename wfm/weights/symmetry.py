@@ -8,12 +8,12 @@ from jaxtyping import Array, Float, Int, Key
 
 from wfm.weights.spec import Weights, WeightSpec
 
-Permutation = dict[str, Int[Array, " n"]]
+Permutation = dict[str, Int[Array, "..."]]
 Rescaling = dict[str, Float[Array, " n"]]
 
 
 def permute(
-    spec: WeightSpec, permutation: Mapping[str, Int[Array, " n"]], weights: Weights
+    spec: WeightSpec, permutation: Mapping[str, Int[Array, "..."]], weights: Weights
 ) -> Weights:
     """Put neuron `permutation[g][i]` of every group g named in `permutation` into place i.
 

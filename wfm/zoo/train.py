@@ -34,12 +34,12 @@ class Schedule(eqx.Module):
 
 
 class _Learner(eqx.Module):
-    """State of one network in training."""
+    """State of one network in training, or of many stacked."""
 
     weights: Weights
     moments: PyTree
-    key: Key[Array, ""]
-    order: Int[Array, " n"]
+    key: Key[Array, "..."]
+    order: Int[Array, "..."]
 
 
 def train_zoo(

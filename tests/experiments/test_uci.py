@@ -1,0 +1,125 @@
+"""The experiment as a user runs it: a small run, resuming, and wrong input."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SMALL = [
+    "--config.task=iris",
+    "--config.hidden=(6,)",
+    "--config.zoo.networks=8",
+    "--config.zoo.epochs=4",
+    "--config.zoo.burn_in=1",
+    "--config.zoo.stride=2",
+    "--config.zoo.held_out=0.25",
+    "--config.field.width=8",
+    "--config.field.depth=1",
+    "--config.training.steps=6",
+    "--config.training.report_every=3",
+    "--config.sampling.networks=5",
+    "--config.sampling.steps=3",
+]
+
+
+def command(*arguments, module="experiments.uci"):
+    """Run an experiment in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["euclidean", "normalized", "geometric"])
+def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
+    config = f"--config=configs/uci.py:{kind}"
+    first = command(config, f"--workdir={tmp_path / 'a'}", *SMALL)
+    assert first.returncode == 0, first.stderr
+    for name in ("config.json", "metrics.jsonl", "samples.safetensors", "zoo/zoo.safetensors"):
+        assert (tmp_path / "a" / name).stat().st_size > 0
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "samples of the flow" in first.stdout
+    assert "report.html" in first.stdout.splitlines()[-1]
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    for row in ("target", "samples", "held_out", "noisy", "averaged"):
+        assert 0 <= results[row]["accuracy"]["mean"] <= 1
+        assert results[row]["loss"]["std"] >= 0
+    assert results["novelty"]["ratio"] > 0
+    assert results["seconds"].keys() == {"zoo", "align", "train", "sample", "evaluate", "total"}
+    assert results["peak_rss_mb"] > 0
+    assert results["versions"]["jax"]
+
+    if kind != "geometric":
+        return
+    # The same command again: nothing is done twice, and the same is printed.
+    again = command(config, f"--workdir={tmp_path / 'a'}", *SMALL)
+    assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
+    # Elsewhere, and from the middle: the zoo and half of the training are there already.
+    other = tmp_path / "b"
+    command(config, f"--workdir={other}", *SMALL)
+    (other / "results.json").unlink()
+    resumed = command(config, f"--workdir={other}", *SMALL)
+    assert resumed.returncode == 0, resumed.stderr
+    repeated = json.loads((other / "results.json").read_text())
+    for row in ("target", "samples", "novelty"):
+        assert repeated[row] == results[row]
+    # With another config the folder is refused and stays as it was.
+    refused = command(config, f"--workdir={other}", *SMALL, "--config.seed=3")
+    assert refused.returncode == 1
+    assert "another config (different: seed); choose another --workdir" in refused.stderr
+    assert json.loads((other / "results.json").read_text()) == repeated
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/uci.py:cubic"], "unknown variant 'cubic'; choose one of euclidean"),
+        (["--config=configs/none.py"], "none.py"),
+        (
+            ["--config.zoo.network=3"],
+            "unknown config key 'zoo.network'; did you mean zoo.networks?",
+        ),
+        (["--config.zoo.networks=many"], "config.zoo.networks=many"),
+        (["--config.training.steps=0"], "config.training.steps is 0; it must be at least 1"),
+        (["--config.sampling.networks=-2"], "config.sampling.networks is -2"),
+        (["--config.zoo.burn_in=50"], "burn_in must lie in"),
+        (["--config.flow.kind=cubic"], "config.flow.kind is 'cubic'; choose one of euclidean"),
+        (["--config.flow.last_layer=cube"], "choose one of sphere"),
+        (["--config.flow.sigma=-1.0"], "cannot be negative"),
+        (["--config.task=moon"], "unknown task 'moon'"),
+        (["--workdri=x"], "workdri"),
+        (["extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_sentence(tmp_path, capsys, arguments, message):
+    from experiments.command import main
+    from experiments.uci import run
+
+    config = [] if arguments[0].startswith("--config=") else ["--config=configs/uci.py:geometric"]
+    workdir = tmp_path / "run"
+    with pytest.raises(SystemExit) as error:
+        main(run, ["uci", *config, f"--workdir={workdir}", *arguments])
+    text = str(error.value)
+    assert text.startswith("error: ")
+    assert message in text
+    assert "\n" not in text
+    assert not workdir.exists()
+
+
+def test_config_and_workdir_are_asked_for():
+    from experiments.command import UsageError, parse
+
+    with pytest.raises(UsageError, match="give both --config"):
+        parse(["uci", "--config=configs/uci.py"])
+
+
+def test_errors_of_others_keep_their_traceback():
+    from experiments.command import main
+
+    def run(config, workdir):
+        json.loads("{")
+
+    with pytest.raises(ValueError, match="Expecting"):
+        main(run, ["uci", "--config=configs/uci.py", "--workdir=unused"])

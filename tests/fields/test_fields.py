@@ -1,0 +1,162 @@
+"""Vector fields: layout, equivariance, sizes, and attention against the written-out formula."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.weights.table import NETWORKS, canonical, weights
+from wfm.fields import MLPField, RelationalTransformer, WeightGraph, functional
+from wfm.weights import mlp, permute, random_permutation
+
+networks = pytest.mark.parametrize("spec", [s for s, _ in NETWORKS.values()], ids=NETWORKS)
+folds = pytest.mark.parametrize("fold", [False, True])
+
+
+def jiggled(field):
+    """`field` as `(t, x)`, with parameters away from their start, where heads are zero."""
+    bind, parameters = functional(field)
+    leaves, structure = jax.tree.flatten(parameters)
+    keys = jax.random.split(jax.random.key(7), len(leaves))
+    leaves = [a + 0.3 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    return jax.jit(bind(structure.unflatten(leaves)))
+
+
+def transformer(spec, **options):
+    return RelationalTransformer(spec, width=8, depth=2, rngs=nnx.Rngs(0), **options)
+
+
+@networks
+@folds
+def test_graph_reads_and_writes_every_weight_once(spec, fold):
+    spec = canonical(spec).spec
+    graph, w = WeightGraph(spec, fold), weights(spec, 0)
+    nodes, edges = graph.read(w)
+    chex.assert_trees_all_equal(graph.write(nodes, edges), w)
+    assert sum(a.size for a in [*nodes.values(), *edges.values()]) == spec.n_weights
+    marked = {g: jnp.full((len(n), 2), 1.0 * i) for i, (g, n) in enumerate(nodes.items())}
+    chex.assert_trees_all_equal(graph.unpack_nodes(graph.pack_nodes(marked)), marked)
+    marked = {b: jnp.full((*e.shape[:2], 2), 1.0 * i) for i, (b, e) in enumerate(edges.items())}
+    if marked:
+        chex.assert_trees_all_equal(graph.unpack_edges(graph.pack_edges(marked)), marked)
+
+
+def test_what_folding_folds():
+    spec = canonical(mlp(30, 16, 8, 2)).spec
+    folded = WeightGraph(spec, fold=True)
+    assert folded.sizes == {"h1": 16, "h2": 8, "global": 1}
+    assert folded.node_channels == {"h1": 31, "h2": 1 + 2, "global": 2 + 1}
+    assert folded.edge_channels == {("h1", "h2"): 1, ("global", "h1"): 0, ("global", "h2"): 0}
+    plain = WeightGraph(spec)
+    assert plain.sizes == {"in": 30, "h1": 16, "h2": 8, "out": 2, "global": 1}
+    assert plain.node_channels == {"in": 0, "h1": 1, "h2": 1, "out": 1, "global": 1}
+
+
+@networks
+@folds
+def test_equivariance(spec, fold):
+    spec = canonical(spec).spec
+    field, x, t = jiggled(transformer(spec, fold=fold)), weights(spec, 0), jnp.float32(0.3)
+    permutation = random_permutation(spec, jax.random.key(1))
+    moved = field(t, permute(spec, permutation, x))
+    chex.assert_trees_all_close(
+        moved, permute(spec, permutation, field(t, x)), rtol=2e-4, atol=2e-4
+    )
+    # The field is no constant, and time matters.
+    assert any((moved[n] != field(t + 0.5, x)[n]).any() for n in moved)
+
+
+def test_own_embeddings_break_equivariance():
+    spec = mlp(5, 8, 6, 3)
+    field, x = jiggled(transformer(spec, own_embedding=("h1",))), weights(spec, 0)
+    permutation = random_permutation(spec, jax.random.key(1))
+    moved, back = (
+        field(0.3, permute(spec, permutation, x)),
+        permute(spec, permutation, field(0.3, x)),
+    )
+    assert jnp.abs(moved["dense1.bias"] - back["dense1.bias"]).max() > 1e-2
+
+
+@folds
+def test_parameters_fit_other_widths(fold):
+    spec = mlp(5, 8, 6, 3)
+    _, parameters = functional(transformer(spec, fold=fold))
+    wide = spec.resize(h1=20, h2=11)
+    bind, fresh = functional(transformer(wide, fold=fold))
+    chex.assert_trees_all_equal_shapes(parameters, fresh)
+    out = bind(parameters)(jnp.float32(0.5), weights(wide, 0))
+    wide.check(out)
+
+
+def test_every_weight_hears_of_every_other():
+    spec = canonical(mlp(3, 4, 5, 2)).spec
+    field = jiggled(RelationalTransformer(spec, width=8, depth=5, fold=True, rngs=nnx.Rngs(0)))
+    x = weights(spec, 0)
+    for name in x:
+        effect = jax.jacfwd(lambda a, name=name: field(0.3, x | {name: a}))(x[name])
+        for other, jacobian in effect.items():
+            assert jnp.abs(jacobian).max() > 1e-7, (name, other)
+
+
+def test_attention_equals_the_formula_written_out():
+    """q_ij = n_i Qn + e_ij Qe and so on, one node at a time, in float64 by numpy."""
+    spec, d = mlp(2, 3, 2), 4
+    graph = WeightGraph(spec)
+    module = RelationalTransformer(spec, width=d, depth=1, rngs=nnx.Rngs(0)).layers
+    attention = nnx.merge(*jax.tree.map(lambda a: a[0], nnx.split(module))).attention
+    rng = np.random.default_rng(0)
+    n, e = rng.normal(size=(7, d)), rng.normal(size=(2 * 3 + 3 * 2, d))
+    found = attention(graph, jnp.asarray(n, jnp.float32), jnp.asarray(e, jnp.float32))
+
+    def matrix(linear):
+        return np.asarray(linear.kernel[...], np.float64)
+
+    starts, edge_of = {"in": 0, "h1": 2, "out": 5}, {}
+    row = 0
+    for s, r in graph.blocks:
+        for i in range(graph.sizes[s]):
+            for j in range(graph.sizes[r]):
+                edge_of[starts[s] + i, starts[r] + j] = row
+                row += 1
+    expected = np.zeros((7, d))
+    for i in range(7):
+        logits, values = [], []
+        for (a, b), edge in edge_of.items():
+            if i not in (a, b):
+                continue
+            j, seen = (a, attention.incoming) if i == b else (b, attention.outgoing)
+            q = n[i] @ matrix(attention.query) + e[edge] @ matrix(seen.query)
+            k = n[j] @ matrix(attention.key) + e[edge] @ matrix(seen.key)
+            values.append(n[j] @ matrix(attention.value) + e[edge] @ matrix(seen.value))
+            logits.append(q @ k / np.sqrt(d))
+        shares = np.exp(logits) / np.exp(logits).sum()
+        expected[i] = shares @ np.array(values) @ matrix(attention.out)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_units_scale_inputs_and_outputs():
+    spec = mlp(3, 4, 2)
+    units = {name: 2.0 + i for i, name in enumerate(spec.arrays)}
+    plain, scaled = jiggled(transformer(spec)), jiggled(transformer(spec, unit=units))
+    x = weights(spec, 0)
+    expected = {n: units[n] * a for n, a in plain(0.2, x).items()}
+    found = scaled(0.2, {n: units[n] * a for n, a in x.items()})
+    chex.assert_trees_all_close(found, expected, rtol=1e-5)
+
+
+def test_arrays_that_join_three_groups_are_refused():
+    spec = mlp(3, 4, 2)
+    bad = {**spec.arrays, "w": ("in", "h1", "out")}
+    with pytest.raises(ValueError, match="joins more than two groups"):
+        WeightGraph(type(spec)(spec.groups, bad, spec.apply))
+
+
+def test_mlp_field_keeps_the_structure():
+    like = {"a": jnp.ones((2, 3)), "b": jnp.ones(())}
+    field = MLPField(like, width=8, coordinates=jnp.sin, rngs=nnx.Rngs(0))
+    out = field(jnp.float32(0.1), like)
+    chex.assert_trees_all_equal_shapes(out, like)
+    shifted = jax.tree.map(lambda a: a + 2 * jnp.pi, like)
+    chex.assert_trees_all_close(field(jnp.float32(0.1), shifted), out, atol=1e-4)

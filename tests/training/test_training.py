@@ -1,0 +1,127 @@
+"""Training: descent, averages, divergence, checkpoints, compilation."""
+
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from wfm.training import Checkpoints, Diverged, MetricsLog, Trainer, adam, progress_bar
+
+
+def loss(parameters, batch, key):
+    """Squared distance of the batch to the parameter, with noise from the key."""
+    noise = 0.01 * jax.random.normal(key, batch.shape)
+    return ((batch + noise - parameters["w"][None]) ** 2).mean()
+
+
+DATA = 3 + jax.random.normal(jax.random.key(1), (500, 2))
+START = {"w": jnp.zeros(2)}
+
+
+def trainer(**options):
+    return Trainer(loss, options.pop("optimizer", optax.sgd(0.1)), **({"batch_size": 50} | options))
+
+
+def test_training_finds_the_mean():
+    t = trainer(optimizer=adam(0.1, 300), decay=0.99)
+    state = t.fit(t.init(START, jax.random.key(0)), DATA, 300)
+    assert int(state.step) == 300
+    error = 4 * DATA.std() / 50**0.5
+    np.testing.assert_allclose(state.parameters["w"], DATA.mean(0), atol=error)
+    np.testing.assert_allclose(state.average["w"], DATA.mean(0), atol=error / 2)
+
+
+def test_average_is_the_running_average_it_claims():
+    t = trainer(decay=0.9)
+    state = t.init(START, jax.random.key(0))
+    average = np.zeros(2)
+    for step in range(30):
+        state, _ = t.advance(state, DATA, 1)
+        decay = min(0.9, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * np.asarray(state.parameters["w"])
+    np.testing.assert_allclose(state.average["w"], average, rtol=1e-5)
+
+
+def test_chunks_do_not_change_the_result_and_compile_once():
+    t = trainer()
+    state = t.init(START, jax.random.key(0))
+    one = t.fit(state, DATA, 40, chunk=40)
+    chex.clear_trace_counter()
+    counted = Trainer(chex.assert_max_traces(loss, n=1), optax.sgd(0.1), batch_size=50)
+    many = counted.fit(state, DATA, 40, chunk=10)
+    chex.assert_trees_all_equal(one.parameters, many.parameters)
+
+
+def test_no_transfer_inside_a_chunk():
+    t = trainer()
+    state = t.init(START, jax.random.key(0))
+    state, _ = t.advance(state, DATA, 5)
+    with jax.transfer_guard("disallow"):
+        t.advance(state, DATA, 5)
+
+
+def test_divergence_keeps_the_last_good_state():
+    def bad(parameters, batch, key):
+        w = parameters["w"]
+        return jnp.where(w[0] > 1.0, jnp.nan, 0.0) + loss(parameters, batch, key)
+
+    t = Trainer(bad, optax.sgd(0.1), batch_size=50)
+    with pytest.raises(
+        Diverged, match=r"non-finite at step \d+; the state of step \d+ is kept"
+    ) as e:
+        t.fit(t.init(START, jax.random.key(0)), DATA, 100, chunk=2)
+    error = e.value
+    assert int(error.state.step) <= error.step - 1
+    assert jnp.isfinite(error.state.parameters["w"]).all()
+    replay = t.fit(t.init(START, jax.random.key(0)), DATA, error.step - 1, chunk=1)
+    assert float(replay.parameters["w"][0]) > 1.0
+
+
+def test_resuming_from_a_checkpoint_gives_the_same_bits(tmp_path):
+    t = trainer(optimizer=adam(0.05, 60))
+    state = t.init(START, jax.random.key(0))
+    whole = t.fit(state, DATA, 60, chunk=10)
+    first = Checkpoints(tmp_path)
+    assert first.restore(state) is None
+    first.save(t.fit(state, DATA, 30, chunk=10))
+    first.close()
+    second = Checkpoints(tmp_path)
+    resumed = t.fit(second.restore(state), DATA, 60, chunk=10)
+    second.close()
+    plain = lambda s: [s.parameters, s.average, s.moments, s.step, jax.random.key_data(s.key)]  # noqa: E731
+    chex.assert_trees_all_equal(plain(whole), plain(resumed))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: trainer(batch_size=0), "batch_size must be at least 1"),
+        (lambda: trainer(decay=1.0), "decay must lie in"),
+        (lambda: trainer().fit(trainer().init(START, jax.random.key(0)), DATA, 0), "at least 1"),
+    ],
+)
+def test_impossible_settings(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_metrics_are_json_lines(tmp_path, capsys):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3):
+        log.write(step=step, loss=0.5)
+    log.write(stage="zoo", seconds=1.0)
+    log.truncate("step", 2)
+    assert log.read() == [
+        {"step": 1, "loss": 0.5},
+        {"step": 2, "loss": 0.5},
+        {"stage": "zoo", "seconds": 1.0},
+    ]
+    assert all(json.loads(line) for line in log.path.read_text().splitlines())
+    with progress_bar("Training", 10) as bar:
+        bar.update(5, "loss 0.5")
+        bar.update(10)
+    assert "10/10" in capsys.readouterr().out

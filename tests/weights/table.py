@@ -1,0 +1,51 @@
+"""Every architecture the tests run on: a new one is one line here."""
+
+import functools
+
+import jax
+
+from wfm.weights import AsTrained, Canonical, align, cnn, mlp, residual_mlp
+
+# Spec, and the shape of one input.
+NETWORKS = {
+    "mlp": (mlp(5, 8, 6, 3), (5,)),
+    "mlp_uci": (mlp(30, 16, 16, 2), (30,)),
+    "deep": (mlp(4, 5, 6, 5, 4, 2, activation="leaky_relu"), (4,)),
+    "tanh": (mlp(5, 7, 6, 3, activation="tanh"), (5,)),
+    "gelu": (mlp(5, 7, 6, 3, activation="gelu"), (5,)),
+    "linear": (mlp(5, 3), (5,)),
+    "residual": (residual_mlp(5, 8, 6, 3, blocks=2), (5,)),
+    "cnn": (cnn(2, 4, 5, d_out=3), (6, 6, 2)),
+}
+
+
+def weights(spec, seed: int, std: float = 0.5):
+    """Random weights."""
+    return AsTrained(spec).manifold(std).random(jax.random.key(seed))
+
+
+def inputs(shape, n: int = 20):
+    """Random inputs."""
+    return jax.random.normal(jax.random.key(99), (n, *shape))
+
+
+def outputs(spec, weights, x):
+    """Outputs for all inputs."""
+    return jax.vmap(lambda row: spec.apply(weights, row))(x)
+
+
+@functools.cache
+def canonical(spec, last="sphere+scale"):
+    """The canonical form, one object for each choice, so that jitted functions know it again."""
+    return Canonical(spec, last)
+
+
+# Compiled once for each network instead of once for each example.
+outputs = functools.partial(jax.jit, static_argnums=0)(outputs)
+aligned = functools.partial(jax.jit, static_argnums=0)(align)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def encoded(form, weights):
+    """`form.encode`, compiled."""
+    return form.encode(weights)

@@ -1,0 +1,109 @@
+"""Specs, files, and what they say of input that does not fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.weights.table import NETWORKS, inputs, outputs, weights
+from wfm.weights import Canonical, Group, WeightSpec, in_chunks, load_weights, mlp, save_weights
+from wfm.weights.networks import cnn
+
+
+def test_shapes_follow_the_labels():
+    spec = mlp(30, 16, 8, 2)
+    assert spec.shape("dense2.kernel") == (16, 8)
+    assert spec.n_weights == 30 * 16 + 16 + 16 * 8 + 8 + 8 * 2 + 2
+    assert spec.permutable == ("h1", "h2")
+    assert spec.fixed == ("in", "out")
+    assert cnn(2, 4, d_out=3).shape("conv1.kernel") == (3, 3, 2, 4)
+
+
+def test_apply_agrees_with_plain_numpy():
+    spec = mlp(5, 8, 3)
+    w, x = weights(spec, 0), np.asarray(inputs((5,)))
+    n = {name: np.asarray(a, np.float64) for name, a in w.items()}
+    hidden = np.maximum(x @ n["dense1.kernel"] + n["dense1.bias"], 0)
+    expected = hidden @ n["dense2.kernel"] + n["dense2.bias"]
+    np.testing.assert_allclose(outputs(spec, w, x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_resized_networks_compute():
+    spec = mlp(5, 8, 3).resize(h1=20)
+    assert outputs(spec, weights(spec, 0), inputs((5,))).shape == (20, 3)
+    with pytest.raises(ValueError, match="no group 'h7'"):
+        spec.resize(h7=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: {k: v for k, v in w.items() if k != "dense1.bias"}, "missing .*dense1.bias"),
+        (lambda w: w | {"more": jnp.zeros(2)}, "unknown .*more"),
+        (
+            lambda w: w | {"dense1.bias": jnp.zeros(9)},
+            r"'dense1.bias' has shape \(9,\), expected \(8,\)",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(change, message):
+    spec = NETWORKS["mlp"][0]
+    with pytest.raises(ValueError, match=message):
+        spec.check(change(weights(spec, 0)))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: mlp(3), "input and output widths"),
+        (lambda: mlp(3, 0, 2), "at least 1"),
+        (lambda: mlp(3, 4, 2, activation="sine"), "unknown activation 'sine'; choose one of relu"),
+        (lambda: Canonical(mlp(3, 4, 2), "cube"), "choose one of sphere"),
+        (lambda: Canonical(mlp(3, 1, 2, 2)).manifold(), "two points"),
+        (
+            lambda: WeightSpec({"in": Group(2)}, {"w": ("in", "h")}, lambda w, x: x),
+            "unknown group 'h'",
+        ),
+    ],
+)
+def test_impossible_networks_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_kernels_out_of_order_are_refused():
+    groups = {"in": Group(2, False), "a": Group(3), "b": Group(4), "out": Group(2, False)}
+    arrays = {"ab": ("b", "a"), "xa": ("in", "a"), "xb": ("in", "b"), "o": ("a", "out")}
+    with pytest.raises(ValueError, match="order of computation"):
+        Canonical(WeightSpec(groups, arrays, lambda w, x: x))
+
+
+def test_files_keep_every_bit(tmp_path):
+    w = weights(NETWORKS["cnn"][0], 0) | {"log_scale": jnp.float32(0.3)}
+    save_weights(tmp_path / "new" / "w.safetensors", w, {"note": "x"})
+    read, metadata = load_weights(tmp_path / "new" / "w.safetensors")
+    assert metadata == {"note": "x"}
+    assert read.keys() == w.keys()
+    assert all((read[n] == np.asarray(w[n])).all() and read[n].shape == w[n].shape for n in w)
+
+
+def test_files_that_are_none_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        load_weights(tmp_path / "none.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"<html>not weights</html>")
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        load_weights(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize("n", [1, 4, 9])
+def test_chunks_compile_once_and_change_nothing(n):
+    traces = []
+
+    @jax.jit
+    def square(a):
+        traces.append(a.shape)
+        return a**2
+
+    x = jnp.arange(float(n))
+    np.testing.assert_array_equal(in_chunks(square, x, 4), x**2)
+    assert traces == [(4,)]

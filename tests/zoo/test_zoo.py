@@ -1,0 +1,142 @@
+"""Training in bulk against training one at a time, and weight sets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from wfm.tasks import cross_entropy, load_task
+from wfm.weights import AsTrained, mlp
+from wfm.zoo import Schedule, WeightSet, train_zoo
+
+TASK = load_task("iris")
+SPEC = mlp(4, 6, 3)
+
+
+def initial(n):
+    return jax.vmap(AsTrained(SPEC).manifold(0.5).random)(jax.random.split(jax.random.key(0), n))
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    schedule = Schedule(epochs=12, batch_size=16, burn_in=3, stride=7)
+    return train_zoo(SPEC, TASK, initial(4), optax.adam(1e-2), jax.random.key(1), schedule)
+
+
+def test_what_a_zoo_holds(zoo):
+    steps_per_epoch = len(TASK.train) // 16
+    steps = np.arange(3 * steps_per_epoch + 7, 12 * steps_per_epoch + 1, 7)
+    assert sorted(zip(zoo.trajectory.tolist(), zoo.step.tolist(), strict=True)) == [
+        (t, s) for t in range(4) for s in steps.tolist()
+    ]
+    jax.tree.map(np.testing.assert_array_equal, zoo.initial, initial(4))
+    assert set(zoo.metrics) == {
+        f"{a}_{b}" for a in ("train", "validation") for b in ("accuracy", "loss")
+    }
+    last = zoo.last()
+    assert last.step.tolist() == [steps[-1]] * 4
+    assert last.trajectory.tolist() == [0, 1, 2, 3]
+    assert (last.metrics["validation_accuracy"] > 0.7).all()
+
+
+def test_metrics_belong_to_their_snapshot(zoo):
+    row = 5
+    w = jax.tree.map(lambda a: a[row], zoo.weights)
+    logits = jax.vmap(lambda x: SPEC.apply(w, x))(TASK.validation.x)
+    expected = cross_entropy(logits, TASK.validation.y)
+    np.testing.assert_allclose(zoo.metrics["validation_loss"][row], expected, rtol=1e-4)
+
+
+def test_full_batch_training_equals_a_plain_loop():
+    schedule = Schedule(epochs=5, batch_size=len(TASK.train), burn_in=0, stride=5)
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    zoo = train_zoo(SPEC, TASK, initial(2), optimizer, jax.random.key(1), schedule)
+
+    def loss(w):
+        logits = jax.vmap(lambda x: SPEC.apply(w, x))(TASK.train.x)
+        return cross_entropy(logits, TASK.train.y)
+
+    for i in range(2):
+        w = jax.tree.map(lambda a, i=i: a[i], initial(2))
+        state = optimizer.init(w)
+        for _ in range(5):
+            change, state = optimizer.update(jax.grad(loss)(w), state)
+            w = optax.apply_updates(w, change)
+        for name in w:
+            np.testing.assert_allclose(zoo.weights[name][i], w[name], atol=1e-5)
+
+
+def test_each_epoch_visits_every_example_once():
+    # With loss = sum of w·x over a batch, the weights move by the mean of the inputs visited.
+    n, batch = len(TASK.train), 10
+    schedule = Schedule(epochs=2, batch_size=batch, burn_in=1, stride=n // batch)
+    spec = mlp(4, 3)
+    zero = jax.tree.map(
+        lambda s: jnp.zeros((1, *s)),
+        {a: spec.shape(a) for a in spec.arrays},
+        is_leaf=lambda s: isinstance(s, tuple),
+    )
+    zoo = train_zoo(spec, TASK, zero, optax.sgd(1e-6), jax.random.key(3), schedule)
+    # At such a rate both epochs see the same gradient at 0: twice that of all examples.
+    full = jax.grad(
+        lambda w: cross_entropy(jax.vmap(lambda x: spec.apply(w, x))(TASK.train.x), TASK.train.y)
+    )(jax.tree.map(lambda a: a[0], zero))
+    for name in full:
+        np.testing.assert_allclose(
+            zoo.weights[name][0], -1e-6 * 2 * (n // batch) * full[name], rtol=1e-3, atol=1e-9
+        )
+
+
+def test_splits_share_no_trajectory(zoo):
+    a, b = zoo.split(0.25, seed=3)
+    assert not set(a.trajectory.tolist()) & set(b.trajectory.tolist())
+    assert len(a) + len(b) == len(zoo)
+    assert len(set(b.trajectory.tolist())) == 1
+    with pytest.raises(ValueError, match="leaves one side empty"):
+        zoo.split(0.01)
+
+
+def test_files(zoo, tmp_path):
+    zoo.save(tmp_path / "zoo.safetensors")
+    again = WeightSet.load(tmp_path / "zoo.safetensors", SPEC)
+    jax.tree.map(np.testing.assert_array_equal, again, zoo)
+    with pytest.raises(ValueError, match=r"'dense1.bias' has shape \(6,\), expected \(9,\)"):
+        WeightSet.load(tmp_path / "zoo.safetensors", SPEC.resize(h1=9))
+
+
+def test_broken_zoos_name_their_trajectories(zoo):
+    bad = zoo.weights["dense1.bias"].at[1, 0].set(jnp.nan).at[6, 2].set(jnp.inf)
+    broken = WeightSet(
+        zoo.weights | {"dense1.bias": bad}, zoo.trajectory, zoo.step, zoo.metrics, zoo.initial
+    )
+    with pytest.raises(ValueError, match=r"NaN or infinite weights in 2 trajectories \(1, 2\)"):
+        broken.check(SPEC)
+    with pytest.raises(ValueError, match="the zoo is empty"):
+        zoo.select(jnp.zeros(0, int)).check(SPEC)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        train_zoo(SPEC, TASK, initial(2), optax.sgd(1e30), jax.random.key(0), Schedule(5, 32, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"stride": 0}, "stride must be at least 1"),
+        ({"burn_in": 50}, "burn_in must lie in"),
+    ],
+)
+def test_impossible_schedules(change, message):
+    with pytest.raises(ValueError, match=message):
+        Schedule(**change)
+
+
+def test_no_snapshot_or_no_network():
+    with pytest.raises(ValueError, match="lower the stride"):
+        train_zoo(
+            SPEC, TASK, initial(1), optax.sgd(0.1), jax.random.key(0), Schedule(2, 32, 1, 999)
+        )
+    with pytest.raises(ValueError, match="no network to train"):
+        train_zoo(
+            SPEC, TASK, jax.tree.map(lambda a: a[:0], initial(1)), optax.sgd(0.1), jax.random.key(0)
+        )
