@@ -23,11 +23,11 @@ from jaxtyping import Array, Float, Key
 
 from experiments.command import Config, UsageError, main
 from experiments.workdir import Workdir
-from wfm.fields import MLPField, functional
+from wfm.fields import MLPField
 from wfm.flows import Flow, Velocity
 from wfm.flows.path import normal_like
 from wfm.manifolds import Manifold, Sphere, Torus
-from wfm.training import Trainer, adam, progress_bar
+from wfm.training import flow_trainer, progress_bar
 
 SHARES = jnp.array([0.5, 0.3, 0.2])
 BINS = (8, 16)
@@ -103,13 +103,9 @@ def learn(config: Config, report: Callable[[int, float], None]) -> tuple[Surface
         coordinates=surface.coordinates,
         rngs=nnx.Rngs(keys[1]),
     )
-    bind, parameters = functional(field)
     c = config.training
-    trainer = Trainer(
-        lambda parameters, batch, key: flow.loss(bind(parameters), batch, key),
-        adam(c.learning_rate, c.steps),
-        c.batch_size,
-        c.decay,
+    trainer, bind, parameters = flow_trainer(
+        flow, field, c.steps, c.learning_rate, batch_size=c.batch_size, decay=c.decay
     )
     state = trainer.fit(
         trainer.init(parameters, keys[2]),

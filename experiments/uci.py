@@ -28,11 +28,11 @@ from wfm.evaluation import (
     stack_flat,
     with_noise,
 )
-from wfm.fields import RelationalTransformer, functional
+from wfm.fields import RelationalTransformer
 from wfm.flows import BetaTime, EndPoint, Flow, GeodesicPath, Velocity
 from wfm.manifolds import Manifold
 from wfm.tasks import Task, load_task
-from wfm.training import Checkpoints, Diverged, Trainer, TrainState, adam, progress_bar
+from wfm.training import Checkpoints, Diverged, TrainState, flow_trainer, progress_bar
 from wfm.weights import (
     AsTrained,
     Canonical,
@@ -181,13 +181,9 @@ def train(
     workdir: Workdir, config: Config, flow: Flow, field: nnx.Module, points: Weights, key: Array
 ) -> tuple[Callable, TrainState]:
     """Train the field from the newest checkpoint on; how to bind parameters, and the last state."""
-    bind, parameters = functional(field)
     c = config.training
-    trainer = Trainer(
-        lambda parameters, batch, key: flow.loss(bind(parameters), batch, key),
-        adam(c.learning_rate, c.steps),
-        c.batch_size,
-        c.decay,
+    trainer, bind, parameters = flow_trainer(
+        flow, field, c.steps, c.learning_rate, batch_size=c.batch_size, decay=c.decay
     )
     state = trainer.init(parameters, key)
     checkpoints = Checkpoints(workdir / "checkpoints")

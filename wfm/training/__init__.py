@@ -1,6 +1,7 @@
 """Training flows: state, steps, checkpoints, logs."""
 
 from wfm.training.checkpoint import Checkpoints
+from wfm.training.learn import flow_trainer, learn
 from wfm.training.log import MetricsLog, progress_bar
 from wfm.training.trainer import Diverged, Trainer, TrainState, adam
 
@@ -11,5 +12,7 @@ __all__ = [
     "TrainState",
     "Trainer",
     "adam",
+    "flow_trainer",
+    "learn",
     "progress_bar",
 ]

@@ -40,6 +40,10 @@ class WeightSet(eqx.Module):
             self.initial,
         )
 
+    def at(self, row: int) -> Weights:
+        """The weights of one snapshot."""
+        return jax.tree.map(lambda a: a[row], self.weights)
+
     def last(self) -> "WeightSet":
         """The last snapshot of every trajectory."""
         order = np.lexsort((self.step, self.trajectory))

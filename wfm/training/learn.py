@@ -1,0 +1,41 @@
+"""Training a field for a flow, in one call."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from wfm.fields import functional
+from wfm.flows import Field, Flow
+from wfm.manifolds import Point
+from wfm.training.trainer import Trainer, adam
+
+
+def flow_trainer(
+    flow: Flow, module: nnx.Module, steps: int, learning_rate: float, **options: Any
+) -> tuple[Trainer, Any, Any]:
+    """A trainer of `module` as the flow's field; also its `bind` and parameters (`functional`)."""
+    bind, parameters = functional(module)
+
+    def loss(parameters: Any, batch: Point, key: jax.Array) -> jax.Array:
+        return flow.loss(bind(parameters), batch, key)
+
+    return Trainer(loss, adam(learning_rate, steps), **options), bind, parameters
+
+
+def learn(
+    flow: Flow,
+    module: nnx.Module,
+    data: Point,
+    steps: int = 1000,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    **options: Any,
+) -> Field:
+    """The field `(t, x)` that `module` becomes when trained on stacked `data` points.
+
+    `options` are those of `Trainer`: `batch_size`, `decay`.
+    """
+    trainer, bind, parameters = flow_trainer(flow, module, steps, learning_rate, **options)
+    state = trainer.fit(trainer.init(parameters, jax.random.key(seed)), data, steps)
+    return bind(state.average)
