@@ -64,6 +64,7 @@ def _flags(argv: Sequence[str]) -> tuple[Any, Any, list[str]]:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+    real, sys.argv = sys.argv, list(argv)  # where config_flags looks for overrides
     try:
         rest = values(list(argv))
         if values.config is not None:
@@ -71,6 +72,8 @@ def _flags(argv: Sequence[str]) -> tuple[Any, Any, list[str]]:
     except Exception as error:
         # Errors from inside a config file come as text of a traceback: its last line tells.
         raise UsageError(str(error).strip().splitlines()[-1].split("Error: ", 1)[-1]) from error
+    finally:
+        sys.argv = real
     return values.config, values.workdir, rest[1:]
 
 

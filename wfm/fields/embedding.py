@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 FREQUENCIES = 16
 
 
-def fourier_features(t: Float[Array, ""]) -> Float[Array, " 2*frequencies"]:
+def fourier_features(t: Float[Array, ""]) -> Float[Array, " features"]:
     """Cosines and sines of `t` at half-integer multiples of one turn over [0, 1]."""
     angles = jnp.pi * jnp.arange(1, FREQUENCIES + 1) * t
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])

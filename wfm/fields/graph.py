@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from functools import cached_property
 
 import jax.numpy as jnp
@@ -14,8 +13,8 @@ from wfm.weights import Weights, WeightSpec
 GLOBAL = "global"
 
 Block = tuple[str, str]
-NodeFeatures = dict[str, Float[Array, "n channels"]]
-EdgeFeatures = dict[Block, Float[Array, "n_from n_to channels"]]
+NodeFeatures = dict[str, Float[Array, "_ _"]]
+EdgeFeatures = dict[Block, Float[Array, "_ _ _"]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,8 +100,8 @@ class WeightGraph:
 
     def write(
         self,
-        nodes: Mapping[str, Float[Array, "n channels"]],
-        edges: Mapping[Block, Float[Array, "n_from n_to channels"]],
+        nodes: NodeFeatures,
+        edges: EdgeFeatures,
     ) -> Weights:
         """The inverse of `read`."""
         weights = {}
@@ -137,6 +136,8 @@ class WeightGraph:
 
     def pack_edges(self, edges: EdgeFeatures) -> Float[Array, "edges channels"]:
         """All blocks of edges below each other, a row for each edge."""
+        if not edges:  # a network without hidden neurons, folded
+            return jnp.zeros((0, 0))
         return jnp.concatenate([edges[b].reshape(-1, edges[b].shape[-1]) for b in self.blocks])
 
     def unpack_edges(self, edges: Float[Array, "edges channels"]) -> EdgeFeatures:

@@ -64,7 +64,7 @@ class RelationalTransformer(nnx.Module):
         )
         # One layer with stacked parameters, to be scanned over: it compiles `depth` times faster.
         make = nnx.vmap(lambda rngs: _Layer(width, rngs=rngs), in_axes=0, out_axes=0)
-        self.layers = make(rngs.fork(split=depth))
+        self.layers = make(rngs.split(depth))
         self.node_heads = nnx.Dict(
             {name: _Head(c, width, rngs=rngs) for name, c in graph.node_channels.items() if c}
         )
