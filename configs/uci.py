@@ -35,7 +35,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.flow.last_layer = "sphere+scale"
     config.flow.sigma = 1e-4
     config.flow.time_b = 2.0  # t ~ Beta(1, b)
-    config.flow.prediction = "end_point"
+    config.flow.prediction = "velocity"  # or end_point
 
     config.field = ConfigDict()
     config.field.width = 32
@@ -44,9 +44,9 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.field.own_embedding = "all"  # neurons with an embedding each: all, fixed, none
 
     config.training = ConfigDict()
-    config.training.steps = 1500
+    config.training.steps = 1000
     config.training.batch_size = 64
-    config.training.learning_rate = 2e-3
+    config.training.learning_rate = 4e-3
     config.training.decay = 0.995  # of the average of the parameters
     config.training.report_every = 50
 

@@ -39,13 +39,15 @@ class Networks(NamedTuple):
 
 def table(results: Mapping[str, Any]) -> str:
     """The comparison as text."""
-    lines = [f"{'':28}{'accuracy':>17}{'loss':>17}{'novelty':>10}{'disagrees':>11}"]
-    for name, title in ROWS.items():
-        figures = results[name]
-        spread = "".join(
-            f"{figures[m]['mean']:>9.4f} ± {figures[m]['std']:.3f}" for m in ("accuracy", "loss")
+    lines = [f"{'':28}{'accuracy':>17}{'loss':>17}{'novelty':>10}{'disagrees':>10}"]
+    for row, title in ROWS.items():
+        figures = figures_of(results, row)
+        line = f"{title:28}" + "".join(
+            f"{figures[m]['value']:>9.4f} ± {figures[m]['std']:.3f}" for m in ("accuracy", "loss")
         )
-        lines.append(f"{title:28}{spread}{_novelty(results, name)}")
+        for metric in ("novelty", "disagreement"):
+            line += f"{figures[metric]['value']:>10.3f}" if metric in figures else ""
+        lines.append(line)
     return "\n".join([*lines, "", EXPLANATION, _cost(results)])
 
 
@@ -56,12 +58,15 @@ EXPLANATION = (
 )
 
 
-def _novelty(results: Mapping[str, Any], name: str) -> str:
+def figures_of(results: Mapping[str, Any], row: str) -> dict[str, dict[str, float | None]]:
+    """Value and spread of every figure of one row."""
+    figures = {m: {"value": v["mean"], "std": v["std"]} for m, v in results[row].items()}
     novelty = results["novelty"]
-    if name not in novelty["distance"]:
-        return f"{'':>10}{'':>11}"
-    ratio = novelty["distance"][name] / novelty["distance"]["held_out"]
-    return f"{ratio:>10.3f}{novelty['disagreement'][name]:>11.4f}"
+    if row in novelty["distance"]:
+        ratio = novelty["distance"][row] / novelty["distance"]["held_out"]
+        figures["novelty"] = {"value": ratio, "std": None}
+        figures["disagreement"] = {"value": novelty["disagreement"][row], "std": None}
+    return figures
 
 
 def _cost(results: Mapping[str, Any]) -> str:

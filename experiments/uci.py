@@ -129,7 +129,7 @@ class Experiment:
             std={name: m.std for name, m in prior.items()},
             mean={name: m.mean for name, m in prior.items()},
         )
-        # The field sees both ends of the path; errors count in units of the data's own spread.
+        # The field sees both ends of the path, and velocities are as large as both together.
         size = {name: ((data[name].size ** 2 + prior[name].size ** 2) / 2) ** 0.5 for name in data}
         dims = {name: factor.dim for name, factor in manifold.factors.items()}
         flow = Flow(
@@ -138,7 +138,7 @@ class Experiment:
             path=self.path,
             time=BetaTime(self.config.flow.time_b),
             prediction=self.prediction,
-            unit={name: data[name].spread * dims[name] ** 0.5 for name in data},
+            unit={name: size[name] * dims[name] ** 0.5 for name in size},
         )
         return flow, size
 
@@ -157,12 +157,11 @@ class Experiment:
 
 
 class Moments(NamedTuple):
-    """Of the entries of one array over many networks: all taken together, or each by itself."""
+    """Mean, standard deviation and root mean square of all entries of one array."""
 
     mean: float
     std: float
     size: float
-    spread: float
 
 
 def _moments(points: Weights) -> dict[str, Moments]:
@@ -171,7 +170,6 @@ def _moments(points: Weights) -> dict[str, Moments]:
             mean=float(a.mean()),
             std=float(a.std()),
             size=float(jnp.sqrt((a**2).mean())),
-            spread=float(jnp.sqrt(a.var(0).mean())),
         )
         for name, a in points.items()
     }

@@ -1,6 +1,7 @@
 """The folder of a run: its config, metrics, times and results."""
 
 import json
+import os
 import platform
 import resource
 import time
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from experiments.command import Config, UsageError
 from wfm.training import MetricsLog
@@ -66,13 +69,17 @@ class Workdir:
         results = results | {
             "seconds": self.seconds(),
             "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-            "hardware": f"{platform.machine()} {platform.system()}",
+            "hardware": f"{os.cpu_count()} {platform.machine()} cores, {_device()}",
             "versions": {name: version(name) for name in PACKAGES},
         }
         partial = self.path / "results.json.partial"
         partial.write_text(json.dumps(results, indent=2) + "\n")
         partial.replace(self.path / "results.json")
         return results
+
+
+def _device() -> str:
+    return jax.devices()[0].device_kind
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> set[str]:
