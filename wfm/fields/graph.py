@@ -136,8 +136,6 @@ class WeightGraph:
 
     def pack_edges(self, edges: EdgeFeatures) -> Float[Array, "edges channels"]:
         """All blocks of edges below each other, a row for each edge."""
-        if not edges:  # a network without hidden neurons, folded
-            return jnp.zeros((0, 0))
         return jnp.concatenate([edges[b].reshape(-1, edges[b].shape[-1]) for b in self.blocks])
 
     def unpack_edges(self, edges: Float[Array, "edges channels"]) -> EdgeFeatures:

@@ -81,9 +81,9 @@ class RelationalTransformer(nnx.Module):
         nodes = self.graph.pack_nodes(
             {name: self.node_encoders[name](a, time) for name, a in raw_nodes.items()}
         )
-        edges = self.graph.pack_edges(
-            {b: self.edge_encoders[_name(b)](a, time) for b, a in raw_edges.items()}
-        )
+        encoded = {b: self.edge_encoders[_name(b)](a, time) for b, a in raw_edges.items()}
+        # A network without hidden neurons, folded, is one node without edges.
+        edges = self.graph.pack_edges(encoded) if encoded else jnp.zeros((0, nodes.shape[-1]))
         definition, parameters = nnx.split(self.layers)
         (nodes, edges), _ = jax.lax.scan(
             # Recomputing a layer costs less than keeping all that its gradient needs.

@@ -17,7 +17,9 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
 
     def save(self, state: TrainState) -> None:
-        """Save, and return once the state is safe on disk."""
+        """Save, and return once the state is safe on disk; a step saved already stays as it is."""
+        if int(state.step) in self._manager.all_steps():
+            return
         self._manager.save(int(state.step), args=ocp.args.StandardSave(_plain(state)), force=True)
         self._manager.wait_until_finished()
 
