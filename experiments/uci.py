@@ -7,6 +7,7 @@ The workdir is the run: the same command resumes it, and prints it once it is fi
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +41,7 @@ from wfm.weights import (
     Weights,
     WeightSpec,
     align_all,
+    barycentre,
     mlp,
     permute,
     save_weights,
@@ -82,6 +84,7 @@ class Experiment:
         self.network = mlp(d_in, *config.hidden, self.task.n_classes, activation=config.activation)
         self.initial = AsTrained(self.network).manifold(config.zoo.prior_std)
         self.kind: Kind = choose(KINDS, "flow.kind", config.flow.kind)
+        self.quotient = Canonical(self.network)  # where networks are aligned and distances taken
         self.form = self.kind.form(self.network, config.flow.last_layer)
         self.prediction = choose(PREDICTIONS, "flow.prediction", config.flow.prediction)
         self.path = GeodesicPath(config.flow.sigma)
@@ -106,25 +109,24 @@ class Experiment:
             self.network, self.task, initial, optimizer, self.keys["zoo"], self.schedule
         )
 
-    def aligned(self, zoo: WeightSet) -> WeightSet:
-        """Each trajectory permuted as its last snapshot matches that of the first trajectory."""
+    def reference(self, zoo: WeightSet) -> Weights:
+        """What networks are aligned to: the barycentre of the last snapshots, in canonical form."""
+        return barycentre(self.quotient.spec, encode_all(self.quotient, zoo.last().weights))
+
+    def aligned(self, zoo: WeightSet, reference: Weights) -> WeightSet:
+        """Each network permuted as its canonical form, which is blind to scale, matches best."""
         if not self.config.flow.align:
             return zoo
-        form = Canonical(self.network)  # so that the matching is blind to scale
-        last = zoo.last()
-        points = jax.vmap(form.encode)(last.weights)
-        reference = jax.tree.map(lambda a: a[0], points)
-        _, permutations = align_all(form.spec, reference, points)
-        position = jnp.zeros(int(last.trajectory.max()) + 1, int)
-        position = position.at[last.trajectory].set(jnp.arange(len(last)))[zoo.trajectory]
-        own = jax.tree.map(lambda a: a[position], permutations)
-        weights = jax.vmap(lambda p, w: permute(self.network, p, w))(own, zoo.weights)
+        _, permutations = align_all(
+            self.quotient.spec, reference, encode_all(self.quotient, zoo.weights)
+        )
+        weights = jax.vmap(partial(permute, self.network))(permutations, zoo.weights)
         return dataclasses.replace(zoo, weights=weights)
 
     def make_flow(self, points: Weights) -> tuple[Flow, dict[str, float]]:
         """The flow, and the typical size of the entries of each array."""
         draws = jax.vmap(self.initial.random)(jax.random.split(self.keys["prior"], PRIOR_DRAWS))
-        prior, data = _moments(jax.vmap(self.form.encode)(draws)), _moments(points)
+        prior, data = _moments(encode_all(self.form, draws)), _moments(points)
         manifold = self.form.manifold(
             std={name: m.std for name, m in prior.items()},
             mean={name: m.mean for name, m in prior.items()},
@@ -154,6 +156,12 @@ class Experiment:
             unit=unit,
             rngs=nnx.Rngs(self.keys["field"]),
         )
+
+
+@partial(jax.jit, static_argnums=0)
+def encode_all(form: WeightForm, weights: Weights) -> Weights:
+    """The points of stacked networks."""
+    return jax.vmap(form.encode)(weights)
 
 
 class Moments(NamedTuple):
@@ -226,8 +234,8 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
             zoo.save(zoo_file)
     seen, held_out = zoo.split(config.zoo.held_out, config.seed)
     with workdir.stage("align"):
-        seen = experiment.aligned(seen)
-        points = jax.jit(jax.vmap(form.encode))(seen.weights)
+        reference = experiment.reference(seen)
+        points = encode_all(form, experiment.aligned(seen, reference).weights)
         jax.block_until_ready(points)
     with workdir.stage("train"):
         flow, unit = experiment.make_flow(points)
@@ -237,7 +245,7 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
         samples = sample(flow, form, bind(state.average), experiment.keys["sampling"], config)
         save_weights(workdir / "samples.safetensors", samples)
     with workdir.stage("evaluate"):
-        results, figures = evaluate_samples(experiment, seen, held_out, samples)
+        results, figures = evaluate_samples(experiment, reference, seen, held_out, samples)
     results = workdir.finish({"seed": config.seed} | results)
     report.write(workdir, results, figures)
     return results
@@ -253,14 +261,17 @@ def sample(
 
 
 def evaluate_samples(
-    experiment: Experiment, seen: WeightSet, held_out: WeightSet, samples: Weights
+    experiment: Experiment,
+    reference: Weights,
+    seen: WeightSet,
+    held_out: WeightSet,
+    samples: Weights,
 ) -> tuple[dict[str, Any], dict[str, report.Networks]]:
     """Quality and novelty of the samples beside those of the networks they are learned from.
 
     Also what the figures show of each set of networks.
     """
-    network, test = experiment.network, experiment.task.test
-    form = Canonical(network)
+    network, form, test = experiment.network, experiment.quotient, experiment.task.test
     # The last snapshots stand for the trained networks; distances are to all snapshots.
     last = seen.last().weights
     noise_key, pair_key = jax.random.split(experiment.keys["novelty"])
@@ -270,7 +281,7 @@ def evaluate_samples(
         "noisy": with_noise(last, noise_key),
         "averaged": averaged_pairs(form, last, pair_key),
     }
-    nearest = Nearest(form, seen.weights)
+    nearest = Nearest(form, reference, seen.weights)
     distance = {name: nearest.distances(w) for name, w in others.items()}
     known = predictions(network, seen.weights, test.x)
     disagreement = {

@@ -30,7 +30,7 @@ def stacked(seeds):
 
 @pytest.fixture(scope="module")
 def nearest():
-    return Nearest(FORM, stacked(range(12)))
+    return Nearest(FORM, FORM.encode(weights(SPEC, 50)), stacked(range(12)))
 
 
 def test_symmetric_copies_are_not_new(nearest):
@@ -77,9 +77,8 @@ def test_averages_lie_half_way():
     middle = averaged_pairs(form, training, jax.random.key(1))
     a = form.encode(jax.tree.map(lambda x: x[0], training))
     m = form.encode(jax.tree.map(lambda x: x[0], middle))
-    whole = Nearest(form, jax.tree.map(lambda x: x[1:], training)).distances(
-        jax.tree.map(lambda x: x[:1], training)
-    )
+    one, other = (jax.tree.map(lambda x, i=i: x[i : i + 1], training) for i in (0, 1))
+    whole = Nearest(form, a, other).distances(one)
     np.testing.assert_allclose(form.manifold().dist(a, m), whole[0] / 2, rtol=1e-3)
 
 

@@ -11,7 +11,9 @@ from scipy.optimize import linear_sum_assignment
 
 from tests.weights.table import NETWORKS, aligned, canonical, encoded, inputs, outputs, weights
 from wfm.weights import (
+    AsTrained,
     align_all,
+    barycentre,
     canonicalize,
     match,
     mlp,
@@ -166,3 +168,34 @@ def test_gradients_of_the_canonical_form_are_finite_at_zero():
     zero = jax.tree.map(jnp.zeros_like, weights(spec, 0))
     gradient = jax.grad(lambda w: sum(a.sum() for a in canonicalize(spec, w).values()))(zero)
     assert all(jnp.isfinite(a).all() for a in gradient.values())
+
+
+def test_barycentre_undoes_hidden_permutations_and_lies_amid_the_networks():
+    """Noisy permuted copies of one network: the mean is that network, up to a permutation."""
+    spec, n, noise = NETWORKS["mlp"][0], 30, 0.1
+    centre = weights(spec, 0)
+
+    def copy(key):
+        keys = jax.random.split(key)
+        moved = permute(spec, random_permutation(spec, keys[0]), centre)
+        draws = AsTrained(spec).manifold(noise).random(keys[1])
+        return jax.tree.map(jnp.add, moved, draws)
+
+    copies = jax.vmap(copy)(jax.random.split(jax.random.key(1), n))
+    found = aligned(spec, centre, barycentre(spec, copies))
+    # Standard error of each entry: noise / sqrt(n).
+    chex.assert_trees_all_close(found, centre, atol=5 * noise / n**0.5)
+
+
+def test_barycentre_is_nearer_to_all_than_any_network_is():
+    spec = NETWORKS["mlp"][0]
+    many = jax.vmap(lambda k: AsTrained(spec).manifold(0.5).random(k))(
+        jax.random.split(jax.random.key(0), 20)
+    )
+
+    def spread(reference):
+        moved, _ = align_all(spec, reference, many)
+        return sum(float(a.var(0).sum()) for a in moved.values())
+
+    best = min(spread(jax.tree.map(lambda a, i=i: a[i], many)) for i in range(20))
+    assert spread(barycentre(spec, many)) < best

@@ -18,13 +18,13 @@ class Nearest:
 
     Distances are geodesic, between canonical forms, after aligning the pair: those of the
     quotient by permutations and rescalings. Aligning every pair would take long, so only the
-    `CANDIDATES` that are nearest once all are aligned to one common network are aligned in pairs.
+    `CANDIDATES` that are nearest once all are aligned to one common `reference`, a point of
+    `form`, are aligned in pairs.
     """
 
-    def __init__(self, form: WeightForm, training: Weights):
+    def __init__(self, form: WeightForm, reference: Weights, training: Weights):
         self.form = form
-        points = jax.vmap(form.encode)(training)
-        self.reference = jax.tree.map(lambda a: a[0], points)
+        self.reference = reference
         self.points = self.align(training)
         self._flat = stack_flat(self.points)
         self._nearest = jax.jit(jax.vmap(self._distance, in_axes=(0, 0, None)))

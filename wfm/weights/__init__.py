@@ -3,7 +3,7 @@
 from wfm.weights.chunks import in_chunks
 from wfm.weights.files import load_weights, save_weights
 from wfm.weights.form import AsTrained, Canonical, WeightForm, canonicalize
-from wfm.weights.matching import align, align_all, match
+from wfm.weights.matching import align, align_all, barycentre, match
 from wfm.weights.networks import ACTIVATIONS, cnn, mlp, residual_mlp
 from wfm.weights.scaling import NoScaling, PositiveScaling, Scaling, SignScaling
 from wfm.weights.spec import Axes, Group, Weights, WeightSpec
@@ -33,6 +33,7 @@ __all__ = [
     "Weights",
     "align",
     "align_all",
+    "barycentre",
     "canonicalize",
     "cnn",
     "in_chunks",

@@ -94,6 +94,21 @@ def align_all(
     return in_chunks(partial(_align_chunk, spec, reference), weights, chunk)
 
 
+def barycentre(spec: WeightSpec, weights: Weights, rounds: int = 8) -> Weights:
+    """Mean of stacked networks, each permuted to match it: a reference that favours none of them.
+
+    Starts from the first network and alternates between aligning all to the mean and averaging,
+    as in generalised Procrustes analysis (Gower 1975) and `MergeMany` (Ainsworth et al. 2023,
+    algorithm 3). Neurons that differ between networks average out, so that later rounds match by
+    what the networks share.
+    """
+    mean = jax.tree.map(lambda a: a[0], weights)
+    for _ in range(rounds):
+        weights, _ = align_all(spec, mean, weights)
+        mean = jax.tree.map(lambda a: a.mean(0), weights)
+    return mean
+
+
 @partial(jax.jit, static_argnums=0)
 def _align_chunk(
     spec: WeightSpec, reference: Weights, weights: Weights
