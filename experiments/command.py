@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -26,6 +26,13 @@ def main(run: Callable[[Config, str], None], argv: Sequence[str] | None = None) 
         if _raised_in(error).split(".")[0] not in ("wfm", "experiments", "__main__"):
             raise
         sys.exit(f"error: {error}")
+
+
+def choose(table: Mapping[str, Any], key: str, value: str) -> Any:
+    """An entry of a table that a config names."""
+    if value not in table:
+        raise UsageError(f"config.{key} is {value!r}; choose one of {', '.join(table)}")
+    return table[value]
 
 
 def _raised_in(error: BaseException) -> str:

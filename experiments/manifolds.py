@@ -21,7 +21,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from experiments.command import Config, UsageError, main
+from experiments.command import Config, choose, main
 from experiments.workdir import Workdir
 from wfm.fields import MLPField
 from wfm.flows import Flow, Velocity
@@ -87,11 +87,7 @@ def histogram(surface: Surface, points: Array) -> np.ndarray:
 
 def learn(config: Config, report: Callable[[int, float], None]) -> tuple[Surface, Array, Array]:
     """The surface, data, and as many samples of a flow trained on them as the config asks for."""
-    if config.manifold not in SURFACES:
-        raise UsageError(
-            f"config.manifold is {config.manifold!r}; choose one of {', '.join(SURFACES)}"
-        )
-    surface = SURFACES[config.manifold]
+    surface = choose(SURFACES, "manifold", config.manifold)
     keys = jax.random.split(jax.random.key(config.seed), 4)
     data = mixture(surface.manifold, config.data.spread, config.data.points, keys[0])
     # Velocities, because their mean is what a flow needs; end points have none on a closed surface.
@@ -121,6 +117,7 @@ def learn(config: Config, report: Callable[[int, float], None]) -> tuple[Surface
 
 def run(config: Config, path: str) -> None:
     """Train, compare histograms, draw."""
+    choose(SURFACES, "manifold", config.manifold)  # before the folder is made
     workdir = Workdir(path, config)
     results = workdir.results() or _run(config, workdir)
     print(

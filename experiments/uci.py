@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from experiments import report
-from experiments.command import Config, UsageError, main
+from experiments.command import Config, choose, main
 from experiments.workdir import Workdir
 from wfm.evaluation import (
     Nearest,
@@ -65,13 +65,6 @@ KINDS = {
     "geometric": Kind(Canonical, lambda m: m),
 }
 PREDICTIONS = {"end_point": EndPoint(), "velocity": Velocity()}
-
-
-def choose(table: Mapping[str, Any], key: str, value: str) -> Any:
-    """An entry of a table that a config names."""
-    if value not in table:
-        raise UsageError(f"config.{key} is {value!r}; choose one of {', '.join(table)}")
-    return table[value]
 
 
 class Experiment:

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from configs.manifolds import VARIANTS, get_config
-from experiments.manifolds import histogram, learn, mixture
+from configs.manifolds import get_config
+from experiments.manifolds import SURFACES, histogram, learn, mixture
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", SURFACES)
 def test_the_learned_density_is_the_data_s(variant):
     config = get_config(variant)
     surface, _, samples = learn(config, lambda step, loss: None)
