@@ -1,6 +1,7 @@
 """The experiment as a user runs it: a small run, resuming, and wrong input."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,18 +25,23 @@ SMALL = [
 ]
 
 
-def command(*arguments, module="experiments.uci"):
-    """Run an experiment in a process of its own."""
+def command(*arguments, cache):
+    """Run the experiment in a process of its own; `cache` keeps what was compiled, for the next."""
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "experiments.uci", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normalized", "geometric"])
 def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
-    config = f"--config=configs/uci.py:{kind}"
-    first = command(config, f"--workdir={tmp_path / 'a'}", *SMALL)
+    config, cache = f"--config=configs/uci.py:{kind}", tmp_path / "compiled"
+    first = command(config, f"--workdir={tmp_path / 'a'}", *SMALL, cache=cache)
     assert first.returncode == 0, first.stderr
     for name in ("config.json", "metrics.jsonl", "samples.safetensors", "zoo/zoo.safetensors"):
         assert (tmp_path / "a" / name).stat().st_size > 0
@@ -55,19 +61,19 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
     if kind != "geometric":
         return
     # The same command again: nothing is done twice, and the same is printed.
-    again = command(config, f"--workdir={tmp_path / 'a'}", *SMALL)
+    again = command(config, f"--workdir={tmp_path / 'a'}", *SMALL, cache=cache)
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
     # Elsewhere, from a copy that has no results yet: zoo and training are there already.
     other = tmp_path / "b"
     shutil.copytree(tmp_path / "a", other)
     (other / "results.json").unlink()
-    resumed = command(config, f"--workdir={other}", *SMALL)
+    resumed = command(config, f"--workdir={other}", *SMALL, cache=cache)
     assert resumed.returncode == 0, resumed.stderr
     repeated = json.loads((other / "results.json").read_text())
     for row in ("target", "samples", "novelty"):
         assert repeated[row] == results[row]
     # With another config the folder is refused and stays as it was.
-    refused = command(config, f"--workdir={other}", *SMALL, "--config.seed=3")
+    refused = command(config, f"--workdir={other}", *SMALL, "--config.seed=3", cache=cache)
     assert refused.returncode == 1
     assert "another config (different: seed); choose another --workdir" in refused.stderr
     assert json.loads((other / "results.json").read_text()) == repeated

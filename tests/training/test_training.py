@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from wfm.training import Checkpoints, Diverged, MetricsLog, Trainer, adam, progress_bar
+from wfm.training import Checkpoints, Diverged, MetricsLog, Trainer, adam, muon, progress_bar
 
 
 def loss(parameters, batch, key):
@@ -33,6 +33,28 @@ def test_training_finds_the_mean():
     error = 4 * DATA.std() / 50**0.5
     np.testing.assert_allclose(state.parameters["w"], DATA.mean(0), atol=error)
     np.testing.assert_allclose(state.average["w"], DATA.mean(0), atol=error / 2)
+
+
+def test_muon_moves_each_kernel_equally_in_all_directions_and_the_rest_as_nadam_does():
+    key = jax.random.key(0)
+    parameters = {"kernel": jnp.ones((3, 4, 6)), "bias": jnp.ones((3, 6))}  # three layers, stacked
+    gradient = jax.tree.map(lambda a: 0.01 * jax.random.normal(key, a.shape), parameters)
+    gradient["kernel"] *= jnp.array([1, 0.5, 0.2, 0.1])[None, :, None]  # steep in some directions
+
+    def second_change(optimizer):  # in the first, the learning rate is still 0
+        state = optimizer.init(parameters)
+        _, state = optimizer.update(gradient, state, parameters)
+        return jax.jit(optimizer.update)(gradient, state, parameters)[0]
+
+    rate = optax.linear_schedule(0.0, 0.1, 1)  # as after the one step of warm-up
+    ours, adams = second_change(muon(0.1, 20)), second_change(optax.nadam(rate))
+    np.testing.assert_allclose(ours["bias"], adams["bias"], rtol=1e-5)
+    values = np.linalg.svd(ours["kernel"], compute_uv=False)
+    # Newton and Schulz's iteration ends with singular values of about 0.7 to 1.2, not of 1.
+    np.testing.assert_allclose(values, 0.1 * 0.2 * 6**0.5, rtol=0.4)
+    before = np.linalg.svd(gradient["kernel"], compute_uv=False)
+    assert (before[:, 0] > 5 * before[:, -1]).all()
+    assert ((ours["kernel"] * gradient["kernel"]).sum((1, 2)) < 0).all()  # downhill, each
 
 
 def test_average_is_the_running_average_it_claims():

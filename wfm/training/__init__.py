@@ -3,7 +3,7 @@
 from wfm.training.checkpoint import Checkpoints
 from wfm.training.learn import flow_trainer, learn
 from wfm.training.log import MetricsLog, progress_bar
-from wfm.training.trainer import Diverged, Trainer, TrainState, adam
+from wfm.training.trainer import Diverged, Trainer, TrainState, adam, muon
 
 __all__ = [
     "Checkpoints",
@@ -14,5 +14,6 @@ __all__ = [
     "adam",
     "flow_trainer",
     "learn",
+    "muon",
     "progress_bar",
 ]

@@ -8,7 +8,7 @@ from flax import nnx
 from wfm.fields import functional
 from wfm.flows import Field, Flow
 from wfm.manifolds import Point
-from wfm.training.trainer import Trainer, adam
+from wfm.training.trainer import Trainer, muon
 
 
 def flow_trainer(
@@ -20,7 +20,7 @@ def flow_trainer(
     def loss(parameters: Any, batch: Point, key: jax.Array) -> jax.Array:
         return flow.loss(bind(parameters), batch, key)
 
-    return Trainer(loss, adam(learning_rate, steps), **options), bind, parameters
+    return Trainer(loss, muon(learning_rate, steps), **options), bind, parameters
 
 
 def learn(

@@ -10,6 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
+from optax.contrib import MuonDimensionNumbers
+from optax.contrib import muon as muon_and_adam
+
+WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
 Parameters = PyTree[Float[Array, "..."]]
 
@@ -105,9 +109,35 @@ class Trainer:
         return state
 
 
-def adam(learning_rate: float, steps: int, warm_up: float = 0.05) -> optax.GradientTransformation:
-    """Adam with clipped gradients, a linear warm-up over a share of `steps`, and cosine decay."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, max(1, math.ceil(warm_up * steps)), max(2, steps)
-    )
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+def adam(learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam with clipped gradients, a linear warm-up and cosine decay over `steps`."""
+    return _clipped(optax.adam(_schedule(learning_rate, steps)))
+
+
+def muon(learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """Muon (Jordan 2024) for kernels and Nadam for all else, clipped and scheduled as `adam` is.
+
+    Updates are scaled to the size of Adam's (Liu et al. 2025, arXiv 2502.16982, section 2.2), so
+    that one learning rate serves both.
+    """
+    rate = _schedule(learning_rate, steps)
+    return _clipped(muon_and_adam(rate, muon_weight_dimension_numbers=_kernels, consistent_rms=0.2))
+
+
+def _kernels(parameters: Parameters) -> PyTree:
+    """Which axes of each kernel are multiplied; those before them stack kernels."""
+
+    def axes(path: tuple, array: Array) -> MuonDimensionNumbers | None:
+        is_kernel = "kernel" in jax.tree_util.keystr(path)
+        return MuonDimensionNumbers(array.ndim - 2, array.ndim - 1) if is_kernel else None
+
+    return jax.tree.map_with_path(axes, parameters)
+
+
+def _clipped(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    return optax.chain(optax.clip_by_global_norm(1.0), optimizer)
+
+
+def _schedule(learning_rate: float, steps: int) -> optax.Schedule:
+    warm_up = math.ceil(WARM_UP * steps)
+    return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warm_up, max(2, steps))
