@@ -5,13 +5,19 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt clean .venv
+SIZES := --config.field.fold=False --config.field.depth=5 --config.field.width=64 \
+	--config.training.batch_size=32 --config.sampling.networks=32 --config.sampling.steps=100
+
+.PHONY: help demo bench test lint fmt clean .venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo ## train, sample and compare on breast cancer, into runs/demo
 	$(BIN)/python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
+
+bench: .venv/.demo ## time training steps and sampling of a larger field, into runs/bench
+	$(BIN)/python -m experiments.bench --config=configs/uci.py --workdir=runs/bench $(SIZES)
 
 test: lint ## lint, type-check and test
 	$(BIN)/python -m pytest -n $(WORKERS)

@@ -12,6 +12,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.task = "breast_cancer"
+    config.split = 0  # which of the random splits into training, validation and test
     config.hidden = (16, 16)
     config.activation = "relu"
 
@@ -40,9 +41,9 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.field.own_embedding = "all"  # neurons with an embedding each: all, fixed, none
 
     config.training = ConfigDict()
-    config.training.steps = 1000
-    config.training.batch_size = 64
-    config.training.learning_rate = 4e-3
+    config.training.steps = 3000
+    config.training.batch_size = 32
+    config.training.learning_rate = 2e-2
     config.training.decay = 0.995  # of the average of the parameters
     config.training.report_every = 50
 

@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 Config = Any  # an ml_collections ConfigDict, whose attributes no type checker can know
-MAY_BE_ZERO = ("seed", "burn_in")
+MAY_BE_ZERO = ("seed", "split", "burn_in")
 
 
 class UsageError(Exception):
@@ -62,8 +62,9 @@ def parse(argv: Sequence[str]) -> tuple[Config, str]:
     config, workdir, _ = _flags(argv)
     for key, value in _flat(config).items():
         counts = isinstance(value, int) and not isinstance(value, bool)
-        if counts and value < 1 and key.split(".")[-1] not in MAY_BE_ZERO:
-            raise UsageError(f"config.{key} is {value}; it must be at least 1")
+        least = 0 if key.split(".")[-1] in MAY_BE_ZERO else 1
+        if counts and value < least:
+            raise UsageError(f"config.{key} is {value}; it must be at least {least}")
     return config, workdir
 
 

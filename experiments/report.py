@@ -17,8 +17,8 @@ from sklearn.decomposition import PCA
 
 from experiments.workdir import Workdir
 
-COLORS = {"trained": "#4c72b0", "held_out": "#8c8c8c", "samples": "#dd8452"}
-TITLES = {"trained": "zoo", "held_out": "held-out zoo", "samples": "samples"}
+COLORS = {"target": "#4c72b0", "held_out": "#8c8c8c", "samples": "#dd8452"}
+TITLES = {"target": "zoo", "held_out": "held-out zoo", "samples": "samples"}
 ROWS = {
     "target": "zoo, all snapshots",
     "trained": "zoo, last snapshots",
@@ -144,7 +144,7 @@ def _loss_curve(axes: Axes, steps: list[dict[str, Any]]) -> None:
 def _histogram(axes: Axes, sets: Mapping[str, Networks], metric: str) -> None:
     values = {name: np.asarray(getattr(s, metric)) for name, s in sets.items()}
     bins = np.histogram_bin_edges(np.concatenate(list(values.values())), 20).tolist()
-    for name in ("trained", "samples"):
+    for name in ("target", "samples"):
         v = values[name]
         shares = np.full(len(v), 1 / len(v))
         axes.hist(v, bins, weights=shares, alpha=0.6, color=COLORS[name], label=TITLES[name])
@@ -156,7 +156,14 @@ def _map(axes: Axes, sets: Mapping[str, Networks]) -> None:
     pca = PCA(2).fit(np.concatenate([np.asarray(s.weights) for s in sets.values()]))
     for name, s in sets.items():
         x, y = pca.transform(np.asarray(s.weights)).T
-        axes.scatter(x, y, s=12, alpha=0.7, color=COLORS[name], label=TITLES[name])
+        axes.scatter(
+            x,
+            y,
+            s=12 if name == "samples" else 4,
+            alpha=0.7,
+            color=COLORS[name],
+            label=TITLES[name],
+        )
     axes.set(xlabel="first component", ylabel="second component")
     axes.legend()
 

@@ -72,7 +72,7 @@ class Experiment:
 
     def __init__(self, config: Config):
         self.config = config
-        self.task: Task = load_task(config.task)
+        self.task: Task = load_task(config.task, config.split)
         (d_in,) = self.task.input_shape
         self.network = mlp(d_in, *config.hidden, self.task.n_classes, activation=config.activation)
         self.initial = AsTrained(self.network).manifold(config.zoo.prior_std)
@@ -235,7 +235,8 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
         field = experiment.make_field(unit)
         bind, state = train(workdir, config, flow, field, points, experiment.keys["training"])
     with workdir.stage("sample"):
-        samples = sample(flow, form, bind(state.average), experiment.keys["sampling"], config)
+        draw = sampler(flow, form, bind(state.average), config)
+        samples = jax.block_until_ready(draw(experiment.keys["sampling"]))
         save_weights(workdir / "samples.safetensors", samples)
     with workdir.stage("evaluate"):
         results, figures = evaluate_samples(experiment, reference, seen, held_out, samples)
@@ -244,13 +245,13 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     return results
 
 
-def sample(
-    flow: Flow, form: WeightForm, field: Callable, key: Key[Array, ""], config: Config
-) -> Weights:
-    """New networks, as weights."""
+def sampler(
+    flow: Flow, form: WeightForm, field: Callable, config: Config
+) -> Callable[[Key[Array, ""]], Weights]:
+    """From a key to as many new networks as the config asks for, compiled."""
     c = config.sampling
-    one = lambda k: form.decode(flow.sample(field, k, c.steps))  # noqa: E731
-    return jax.block_until_ready(jax.jit(jax.vmap(one))(jax.random.split(key, c.networks)))
+    one = lambda key: form.decode(flow.sample(field, key, c.steps))  # noqa: E731
+    return jax.jit(lambda key: jax.vmap(one)(jax.random.split(key, c.networks)))
 
 
 def evaluate_samples(
@@ -265,7 +266,6 @@ def evaluate_samples(
     Also what the figures show of each set of networks.
     """
     network, form, test = experiment.network, experiment.quotient, experiment.task.test
-    # The last snapshots stand for the trained networks; distances are to all snapshots.
     last = seen.last().weights
     noise_key, pair_key = jax.random.split(experiment.keys["novelty"])
     others = {
@@ -292,7 +292,7 @@ def evaluate_samples(
     }
     figures = {
         name: report.Networks(**metrics[name], weights=stack_flat(nearest.align(sets[name])))
-        for name in ("trained", "held_out", "samples")
+        for name in ("target", "held_out", "samples")
     }
     return results, figures
 

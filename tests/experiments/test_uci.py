@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,7 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
         (["--config.zoo.networks=many"], "config.zoo.networks=many"),
         (["--config.training.steps=0"], "config.training.steps is 0; it must be at least 1"),
         (["--config.sampling.networks=-2"], "config.sampling.networks is -2"),
+        (["--config.seed=-1"], "config.seed is -1; it must be at least 0"),
         (["--config.zoo.burn_in=50"], "burn_in must lie in"),
         (["--config.flow.kind=cubic"], "config.flow.kind is 'cubic'; choose one of euclidean"),
         (["--config.flow.last_layer=cube"], "choose one of sphere"),
@@ -113,6 +115,22 @@ def test_wrong_input_is_refused_in_one_sentence(tmp_path, capsys, arguments, mes
     assert message in text
     assert "\n" not in text
     assert not workdir.exists()
+
+
+@pytest.mark.slow
+def test_a_loss_that_turns_non_finite_stops_the_run_and_keeps_what_there_is(tmp_path):
+    from experiments.command import main
+    from experiments.uci import run
+
+    wild = [*SMALL, "--config.training.learning_rate=1e30"]
+    with pytest.raises(SystemExit) as error:
+        main(run, ["uci", "--config=configs/uci.py", f"--workdir={tmp_path}", *wild])
+    text = str(error.value)
+    assert re.match(r"error: the loss or its gradient became non-finite at step \d+; ", text)
+    kept = int(re.search(r"the state of step (\d+) is kept", text)[1])
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [str(kept)]
+    assert (tmp_path / "zoo" / "zoo.safetensors").exists()
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_config_and_workdir_are_asked_for():

@@ -33,6 +33,8 @@ def test_splits_are_disjoint_complete_stratified_and_standardised(name):
 def test_the_same_splits_every_time():
     a, b = load_task("iris"), load_task("iris")
     assert (a.test.x == b.test.x).all()
+    other = load_task("iris", split=1)
+    assert (a.test.x != other.test.x).any()
 
 
 def test_unknown_task():

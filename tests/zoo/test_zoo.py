@@ -7,7 +7,17 @@ import optax
 import pytest
 
 from wfm.tasks import cross_entropy, load_task
-from wfm.weights import AsTrained, mlp
+from wfm.weights import (
+    AsTrained,
+    Canonical,
+    align_all,
+    barycentre,
+    mlp,
+    permute,
+    random_permutation,
+    random_rescaling,
+    rescale,
+)
 from wfm.zoo import Schedule, WeightSet, train_zoo
 
 TASK = load_task("iris")
@@ -95,6 +105,26 @@ def test_splits_share_no_trajectory(zoo):
     assert len(set(b.trajectory.tolist())) == 1
     with pytest.raises(ValueError, match="leaves one side empty"):
         zoo.split(0.01)
+
+
+def test_matching_is_unambiguous_on_trained_networks(zoo):
+    """Permuted and rescaled copies align to the same point, every one of them."""
+    form, n = Canonical(SPEC), len(zoo)
+    encode = jax.jit(jax.vmap(form.encode))
+
+    @jax.jit
+    @jax.vmap
+    def moved(key, w):
+        a, b = jax.random.split(key)
+        return rescale(
+            SPEC, random_rescaling(SPEC, a), permute(SPEC, random_permutation(SPEC, b), w)
+        )
+
+    points = encode(zoo.weights)
+    copies = encode(moved(jax.random.split(jax.random.key(2), n), zoo.weights))
+    reference = barycentre(form.spec, points)
+    one, other = (align_all(form.spec, reference, p)[0] for p in (points, copies))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), one, other)
 
 
 def test_files(zoo, tmp_path):
