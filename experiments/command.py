@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 Config = Any  # an ml_collections ConfigDict, whose attributes no type checker can know
 MAY_BE_ZERO = ("seed", "split", "burn_in")
@@ -53,14 +53,14 @@ def parse(argv: Sequence[str]) -> tuple[Config, str]:
         )
     if config is None or not workdir:
         raise UsageError("give both --config=FILE[:VARIANT] and --workdir=DIR")
-    known = list(_flat(config))
+    known = list(flat(config.to_dict()))
     for override in overrides:
         key = override.lstrip("-").removeprefix("config.").split("=")[0]
         if key not in known:
             close = difflib.get_close_matches(key, known, 1) or [", ".join(known)]
             raise UsageError(f"unknown config key {key!r}; did you mean {close[0]}?")
     config, workdir, _ = _flags(argv)
-    for key, value in _flat(config).items():
+    for key, value in flat(config.to_dict()).items():
         counts = isinstance(value, int) and not isinstance(value, bool)
         least = 0 if key.split(".")[-1] in MAY_BE_ZERO else 1
         if counts and value < least:
@@ -85,9 +85,16 @@ def _flags(argv: Sequence[str]) -> tuple[Any, Any, list[str]]:
     return values.config, values.workdir, rest[1:]
 
 
-def _flat(config: Config, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config with one dotted key for each value."""
+    values: dict[str, Any] = {}
     for key, value in config.items():
-        nested = isinstance(value, ConfigDict)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
+        nested = isinstance(value, Mapping)
+        values |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return values
+
+
+def differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What the config `other` has instead of `first`'s values, by dotted key."""
+    a, b = flat(first), flat(other)
+    return {key: b.get(key) for key in a | b if a.get(key) != b.get(key)}

@@ -1,16 +1,24 @@
-"""Put a finished run's figures among the published results.
+"""Put a finished run's figures among the published results, beside runs with other settings.
 
-python -m experiments.publish RUN_FOLDER docs/results/NAME "COMMAND THAT MADE THE RUN"
+python -m experiments.publish RUN docs/results/NAME "COMMAND THAT MADE THE RUN" [OTHER_RUN …]
 """
 
 import datetime
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.command import differences
 from experiments.report import ROWS, figures_of
+
+COMMAND = "python -m experiments.uci --config=configs/uci.py"
+OTHERS = f"""## Other settings
+
+`{COMMAND} --workdir=DIR --config.KEY=VALUE`, one run each.
+Zoo: all snapshots that the flow learns from."""
 
 METRICS = {"accuracy": "", "loss": "nats", "novelty": "", "disagreement": ""}
 
@@ -49,11 +57,43 @@ def markdown_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def publish(run: Path, target: Path, command: str) -> None:
+def comparison_table(runs: Sequence[Path]) -> str:
+    """Zoo and samples of several runs, each named by what its config has other than the first's."""
+    first = _config(runs[0])
+    lines = [
+        "| differs in | zoo: accuracy | samples | zoo: loss | samples | novelty |",
+        "|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        config, results = _config(run), _results(run)
+        changes = [f"{key} {value}" for key, value in differences(first, config).items()]
+        cells = [
+            f"{results[row][metric]['mean']:.4f} ± {results[row][metric]['std']:.3f}"
+            for metric in ("accuracy", "loss")
+            for row in ("target", "samples")
+        ]
+        cells.append(f"{results['novelty']['ratio']:.3f}")
+        lines.append(f"| {', '.join(changes) or '(nothing)'} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _results(run: Path) -> dict[str, Any]:
+    return json.loads((run / "results.json").read_text())
+
+
+def _config(run: Path) -> dict[str, Any]:
+    return json.loads((run / "config.json").read_text())
+
+
+def publish(run: Path, target: Path, command: str, others: Sequence[Path] = ()) -> None:
     """Write `target`.md, .json and .png."""
-    results = json.loads((run / "results.json").read_text())
+    results = _results(run)
     target.parent.mkdir(parents=True, exist_ok=True)
     rows = records(results, target.name, command)
+    for other in others:
+        changes = differences(_config(run), _config(other))
+        options = "".join(f" --config.{key}={value}" for key, value in changes.items())
+        rows += records(_results(other), target.name, f"{COMMAND}{options}")
     target.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
     shutil.copy(run / "figures" / "overview.png", target.with_suffix(".png"))
     seconds = ", ".join(f"{stage} {s:.0f}" for stage, s in results["seconds"].items())
@@ -65,10 +105,11 @@ def publish(run: Path, target: Path, command: str) -> None:
         f"![Accuracy, loss and a map of zoo and samples]({target.name}.png)\n\n"
         f"Seconds, compilation included: {seconds}. "
         f"Peak memory {results['peak_rss_mb']} MB.\n\n"
-        f"Versions: {versions}.\n"
+        + (f"{OTHERS}\n\n{comparison_table([run, *others])}\n\n" if others else "")
+        + f"Versions: {versions}.\n"
     )
     print(markdown_table(results))
 
 
 if __name__ == "__main__":
-    publish(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    publish(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], [Path(p) for p in sys.argv[4:]])

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from experiments.command import Config, UsageError
+from experiments.command import Config, UsageError, differences
 from wfm.training import MetricsLog
 
 PACKAGES = ("wfm", "jax", "jaxlib", "equinox", "flax", "optax", "diffrax", "numpy", "scikit-learn")
@@ -29,7 +29,7 @@ class Workdir:
         if file.exists():
             old, new = json.loads(file.read_text()), json.loads(text)
             if old != new:
-                keys = ", ".join(sorted(_differences(old, new)))
+                keys = ", ".join(sorted(differences(old, new)))
                 raise UsageError(
                     f"{path} holds a run with another config (different: {keys}); "
                     "choose another --workdir or delete it"
@@ -80,10 +80,3 @@ class Workdir:
 
 def _device() -> str:
     return jax.devices()[0].device_kind
-
-
-def _differences(old: Any, new: Any, prefix: str = "") -> set[str]:
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return set() if old == new else {prefix.rstrip(".")}
-    keys = old.keys() | new.keys()
-    return set().union(*(_differences(old.get(k), new.get(k), f"{prefix}{k}.") for k in keys))
