@@ -1,6 +1,7 @@
 """The command line of every experiment, and what it says of wrong input."""
 
 import difflib
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -65,6 +66,8 @@ def parse(argv: Sequence[str]) -> tuple[Config, str]:
         least = 0 if key.split(".")[-1] in MAY_BE_ZERO else 1
         if counts and value < least:
             raise UsageError(f"config.{key} is {value}; it must be at least {least}")
+        if isinstance(value, float) and not 0 <= value < math.inf:
+            raise UsageError(f"config.{key} is {value}; it cannot be negative, infinite or NaN")
     return config, workdir
 
 

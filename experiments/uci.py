@@ -33,7 +33,15 @@ from wfm.fields import RelationalTransformer
 from wfm.flows import BetaTime, EndPoint, Flow, GeodesicPath, Velocity
 from wfm.manifolds import Manifold
 from wfm.tasks import Task, load_task
-from wfm.training import Checkpoints, Diverged, TrainState, flow_trainer, progress_bar
+from wfm.training import (
+    Checkpoints,
+    Diverged,
+    Trainer,
+    TrainState,
+    flow_trainer,
+    muon,
+    progress_bar,
+)
 from wfm.weights import (
     AsTrained,
     Canonical,
@@ -46,9 +54,10 @@ from wfm.weights import (
     permute,
     save_weights,
 )
-from wfm.zoo import Schedule, WeightSet, train_zoo
+from wfm.zoo import Schedule, WeightSet, count_held_out, train_zoo
 
 PRIOR_DRAWS = 1000
+REPORTS_PER_CHECKPOINT = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +94,11 @@ class Experiment:
         self.own_embedding = choose(own, "field.own_embedding", config.field.own_embedding)
         z = config.zoo
         self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride)
+        self.time = BetaTime(config.flow.time_b)
+        # What is built only once there is data refuses impossible settings now.
+        count_held_out(z.networks, z.held_out)
+        c = config.training
+        Trainer(lambda *_: jnp.zeros(()), muon(c.learning_rate, c.steps), c.batch_size, c.decay)
         self.keys = dict(
             zip(
                 ("initial", "zoo", "prior", "field", "training", "sampling", "novelty"),
@@ -131,7 +145,7 @@ class Experiment:
             self.kind.space(manifold),
             target=manifold,
             path=self.path,
-            time=BetaTime(self.config.flow.time_b),
+            time=self.time,
             prediction=self.prediction,
             unit={name: size[name] * dims[name] ** 0.5 for name in size},
         )
@@ -194,6 +208,8 @@ def train(
             step = int(state.step)
             workdir.metrics.write(step=step, **metrics)
             bar.update(step, f"loss {metrics['loss']:.4f}")
+            if step % (REPORTS_PER_CHECKPOINT * c.report_every) == 0:
+                checkpoints.save(state)
 
         try:
             state = trainer.fit(state, points, c.steps, c.report_every, on_report)

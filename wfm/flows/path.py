@@ -41,6 +41,10 @@ class BetaTime(eqx.Module):
 
     b: float = 2.0
 
+    def __check_init__(self):
+        if not self.b > 0:
+            raise ValueError(f"b of Beta(1, b) must be positive, got {self.b}")
+
     def sample(self, key: Key[Array, ""]) -> Scalar:
         """One time, by inverting the distribution function 1 - (1 - t)^b."""
         return 1 - jax.random.uniform(key) ** (1 / self.b)

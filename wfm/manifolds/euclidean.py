@@ -17,6 +17,10 @@ class Euclidean(Manifold):
     std: float = eqx.field(static=True, default=1.0)
     mean: float = eqx.field(static=True, default=0.0)
 
+    def __check_init__(self):
+        if not self.std > 0:
+            raise ValueError(f"std is a standard deviation and must be positive, got {self.std}")
+
     @property
     def dim(self) -> int:
         return math.prod(self.shape)

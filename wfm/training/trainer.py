@@ -139,5 +139,7 @@ def _clipped(optimizer: optax.GradientTransformation) -> optax.GradientTransform
 
 
 def _schedule(learning_rate: float, steps: int) -> optax.Schedule:
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"the learning rate must be positive, got {learning_rate}")
     warm_up = math.ceil(WARM_UP * steps)
     return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warm_up, max(2, steps))

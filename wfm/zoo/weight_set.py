@@ -53,12 +53,7 @@ class WeightSet(eqx.Module):
     def split(self, held_out: float, seed: int = 0) -> tuple["WeightSet", "WeightSet"]:
         """Two parts that share no trajectory; the second has the share `held_out` of them."""
         names = np.unique(self.trajectory)
-        n_held_out = round(held_out * len(names))
-        if not 0 < n_held_out < len(names):
-            raise ValueError(
-                f"holding out {held_out:.0%} of {len(names)} trajectories leaves one side empty; "
-                "train more networks or change the share"
-            )
+        n_held_out = count_held_out(len(names), held_out)
         chosen = np.random.default_rng(seed).permutation(names)[:n_held_out]
         mask = np.isin(self.trajectory, chosen)
         return self.select(jnp.asarray(~mask)), self.select(jnp.asarray(mask))
@@ -114,3 +109,14 @@ class WeightSet(eqx.Module):
         )
         zoo.check(spec)
         return zoo
+
+
+def count_held_out(n: int, share: float) -> int:
+    """How many of `n` trajectories the share is; raises `ValueError` if that is none or all."""
+    count = round(share * n)
+    if not 0 < count < n:
+        raise ValueError(
+            f"holding out {share:.0%} of {n} trajectories leaves one side empty; "
+            "train more networks or change the share"
+        )
+    return count
