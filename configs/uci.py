@@ -2,6 +2,10 @@
 
 Command    python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
 Variants   euclidean, normalized, geometric
+Hardware   2 CPU cores, 2.6 GB
+Time       about 3 minutes, compilation included
+Expected   geometric: samples 0.979 ± 0.007 accuracy, 0.069 ± 0.010 loss, novelty 0.94;
+           zoo 0.978 ± 0.007, 0.069 ± 0.016 (docs/results/demo.md)
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +16,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.task = "breast_cancer"
-    config.split = 1  # which random split; this one is typical (docs/results/demo.md)
+    config.split = 1  # which random split; this one is typical (docs/results/quality.md)
     config.hidden = (16, 16)
     config.activation = "relu"
 
@@ -49,5 +53,5 @@ def get_config(variant: str = "geometric") -> ConfigDict:
 
     config.sampling = ConfigDict()
     config.sampling.networks = 100
-    config.sampling.steps = 4
+    config.sampling.steps = 4  # more: wider spread, lower quality (docs/results/quality.md)
     return config

@@ -1,7 +1,7 @@
 """The Relational Transformer over the graph of a network's weights."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class RelationalTransformer(nnx.Module):
         width: int = 32,
         depth: int = 3,
         fold: bool = False,
-        own_embedding: Sequence[str] | None = None,
+        own_embedding: Collection[str] | None = None,
         unit: Mapping[str, float] | None = None,
         rngs: nnx.Rngs,
     ):

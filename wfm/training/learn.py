@@ -28,7 +28,7 @@ def learn(
     module: nnx.Module,
     data: Point,
     steps: int = 1000,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 1e-2,
     seed: int = 0,
     **options: Any,
 ) -> Field:
