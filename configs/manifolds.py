@@ -2,6 +2,9 @@
 
 Command    python -m experiments.manifolds --config=configs/manifolds.py:torus --workdir=runs/torus
 Variants   sphere, torus
+Hardware   2 CPU cores
+Time       about 10 seconds, compilation included
+Expected   total variation from the data: sphere 0.03, torus 0.07 (uniform: 0.72, 0.78)
 """
 
 from ml_collections import ConfigDict
