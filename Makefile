@@ -3,11 +3,10 @@ WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PINS := pyproject.toml constraints.txt
-
-.DEFAULT_GOAL := help
 SIZES := --config.field.fold=False --config.field.depth=5 --config.field.width=64 \
 	--config.training.batch_size=32 --config.sampling.networks=32 --config.sampling.steps=100
 
+.DEFAULT_GOAL := help
 .PHONY: help demo bench test lint fmt clean .venv
 
 help: ## list these commands

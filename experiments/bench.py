@@ -14,7 +14,6 @@ import jax
 from experiments.command import Config, main
 from experiments.uci import Experiment, encode_all, sampler
 from experiments.workdir import Workdir
-from wfm.training import flow_trainer
 
 REPEATS = 5
 STEPS = 5  # of training, in one measurement
@@ -41,18 +40,10 @@ def run(config: Config, path: str) -> None:
     """Measure on untrained networks: times do not depend on the values of weights."""
     experiment = Experiment(config)
     workdir = Workdir(path, config)
-    c = config.training
-    keys = jax.random.split(experiment.keys["initial"], 2 * c.batch_size)
+    keys = jax.random.split(experiment.keys["initial"], 2 * config.training.batch_size)
     points = encode_all(experiment.form, jax.vmap(experiment.initial.random)(keys))
     flow, unit = experiment.make_flow(points)
-    trainer, bind, parameters = flow_trainer(
-        flow,
-        experiment.make_field(unit),
-        c.steps,
-        c.learning_rate,
-        batch_size=c.batch_size,
-        decay=c.decay,
-    )
+    trainer, bind, parameters = experiment.make_trainer(flow, experiment.make_field(unit))
     state = trainer.init(parameters, experiment.keys["training"])
     draw = sampler(flow, experiment.form, bind(parameters), config)
     times = {

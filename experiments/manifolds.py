@@ -85,9 +85,10 @@ def histogram(surface: Surface, points: Array) -> np.ndarray:
     return counts / len(points)
 
 
-def learn(config: Config, report: Callable[[int, float], None]) -> tuple[Surface, Array, Array]:
-    """The surface, data, and as many samples of a flow trained on them as the config asks for."""
-    surface = choose(SURFACES, "manifold", config.manifold)
+def learn(
+    surface: Surface, config: Config, report: Callable[[int, float], None]
+) -> tuple[Array, Array]:
+    """Data, and as many samples of a flow trained on them as the config asks for."""
     keys = jax.random.split(jax.random.key(config.seed), 4)
     data = mixture(surface.manifold, config.data.spread, config.data.points, keys[0])
     # Velocities, because their mean is what a flow needs; end points have none on a closed surface.
@@ -112,14 +113,14 @@ def learn(config: Config, report: Callable[[int, float], None]) -> tuple[Surface
     )
     one = lambda key: flow.sample(bind(state.average), key, config.sampling.steps)  # noqa: E731
     samples = jax.jit(jax.vmap(one))(jax.random.split(keys[3], config.sampling.points))
-    return surface, data, samples
+    return data, samples
 
 
 def run(config: Config, path: str) -> None:
     """Train, compare histograms, draw."""
-    choose(SURFACES, "manifold", config.manifold)  # before the folder is made
+    surface = choose(SURFACES, "manifold", config.manifold)
     workdir = Workdir(path, config)
-    results = workdir.results() or _run(config, workdir)
+    results = workdir.results() or _run(surface, config, workdir)
     print(
         f"Total variation from the data, in {math.prod(BINS)} bins of equal area: "
         f"samples {results['total_variation']['samples']:.3f}, "
@@ -128,14 +129,14 @@ def run(config: Config, path: str) -> None:
     )
 
 
-def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
+def _run(surface: Surface, config: Config, workdir: Workdir) -> dict[str, Any]:
     with workdir.stage("train"), progress_bar("Training", config.training.steps) as bar:
 
         def report(step: int, loss: float) -> None:
             workdir.metrics.write(step=step, loss=loss)
             bar.update(step, f"loss {loss:.4f}")
 
-        surface, data, samples = learn(config, report)
+        data, samples = learn(surface, config, report)
     true, found = histogram(surface, data), histogram(surface, samples)
     _draw(workdir / "figures" / "density.png", surface, {"data": true, "samples": found})
     uniform = np.full(BINS, 1 / math.prod(BINS))

@@ -164,6 +164,13 @@ class Experiment:
             rngs=nnx.Rngs(self.keys["field"]),
         )
 
+    def make_trainer(self, flow: Flow, field: nnx.Module) -> tuple[Trainer, Callable, Any]:
+        """The trainer of a field for a flow, how to bind parameters, and the first of them."""
+        c = self.config.training
+        return flow_trainer(
+            flow, field, c.steps, c.learning_rate, batch_size=c.batch_size, decay=c.decay
+        )
+
 
 @partial(jax.jit, static_argnums=0)
 def encode_all(form: WeightForm, weights: Weights) -> Weights:
@@ -191,14 +198,12 @@ def _moments(points: Weights) -> dict[str, Moments]:
 
 
 def train(
-    workdir: Workdir, config: Config, flow: Flow, field: nnx.Module, points: Weights, key: Array
+    workdir: Workdir, experiment: Experiment, flow: Flow, field: nnx.Module, points: Weights
 ) -> tuple[Callable, TrainState]:
     """Train the field from the newest checkpoint on; how to bind parameters, and the last state."""
-    c = config.training
-    trainer, bind, parameters = flow_trainer(
-        flow, field, c.steps, c.learning_rate, batch_size=c.batch_size, decay=c.decay
-    )
-    state = trainer.init(parameters, key)
+    c = experiment.config.training
+    trainer, bind, parameters = experiment.make_trainer(flow, field)
+    state = trainer.init(parameters, experiment.keys["training"])
     checkpoints = Checkpoints(workdir / "checkpoints")
     state = checkpoints.restore(state) or state
     workdir.metrics.truncate("step", int(state.step))
@@ -249,7 +254,7 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     with workdir.stage("train"):
         flow, unit = experiment.make_flow(points)
         field = experiment.make_field(unit)
-        bind, state = train(workdir, config, flow, field, points, experiment.keys["training"])
+        bind, state = train(workdir, experiment, flow, field, points)
     with workdir.stage("sample"):
         draw = sampler(flow, form, bind(state.average), config)
         samples = jax.block_until_ready(draw(experiment.keys["sampling"]))
@@ -306,9 +311,12 @@ def evaluate_samples(
             "disagreement": {name: float(d.mean()) for name, d in disagreement.items()},
         }
     }
+    aligned = {"target": nearest.points} | {
+        name: nearest.align(others[name]) for name in ("held_out", "samples")
+    }
     figures = {
-        name: report.Networks(**metrics[name], weights=stack_flat(nearest.align(sets[name])))
-        for name in ("target", "held_out", "samples")
+        name: report.Networks(**metrics[name], weights=stack_flat(points))
+        for name, points in aligned.items()
     }
     return results, figures
 

@@ -83,7 +83,7 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config=configs/uci.py:cubic"], "'cubic'; choose one of euclidean"),
+        (["--config=configs/uci.py:cubic"], "flow.kind is 'cubic'; choose one of euclidean"),
         (["--config=configs/none.py"], "none.py"),
         (
             ["--config.zoo.network=3"],
