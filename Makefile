@@ -7,7 +7,7 @@ SIZES := --config.field.fold=False --config.field.depth=5 --config.field.width=6
 	--config.training.batch_size=32 --config.sampling.networks=32 --config.sampling.steps=100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test lint fmt clean .venv
+.PHONY: help demo tables bench test lint fmt clean .venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +15,13 @@ help: ## list these commands
 demo: .venv/.demo ## train, sample and compare on breast cancer, into runs/demo
 	$(BIN)/python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
 
-bench: .venv/.demo ## time training steps and sampling of a larger field, into runs/bench
+TABLES := breast_cancer wine digits
+tables: .venv/.demo ## train all flows on three data sets, into runs/tables and docs/results/uci.md
+	for task in $(TABLES); do $(BIN)/python -m experiments.tables \
+		--config=configs/tables.py:$$task --workdir=runs/tables/$$task || exit 1; done
+	$(BIN)/python -m experiments.publish_tables docs/results/uci $(TABLES:%=runs/tables/%)
+
+bench: .venv/.demo ## time training, sampling, couplings and alignment, into runs/bench
 	$(BIN)/python -m experiments.bench --config=configs/uci.py --workdir=runs/bench $(SIZES)
 
 test: lint ## lint, type-check and test

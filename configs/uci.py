@@ -32,19 +32,22 @@ def get_config(variant: str = "geometric") -> ConfigDict:
 
     config.flow = ConfigDict()
     config.flow.kind = variant
-    config.flow.align = True
+    config.flow.align = "weights"  # none, weights, activations, sinkhorn_l2, …_mid, …_rnd
+    config.flow.coupling = "independent"  # ot, entropic, equivariant, trajectory
     config.flow.last_layer = "sphere+scale"
     config.flow.sigma = 1e-4
     config.flow.time_b = 2.0  # t ~ Beta(1, b)
     config.flow.prediction = "velocity"  # or end_point
 
     config.field = ConfigDict()
+    config.field.kind = "transformer"  # or mlp, which reads width and depth alone
     config.field.width = 32
     config.field.depth = 3
     config.field.fold = True
     config.field.own_embedding = "all"  # neurons with an embedding each: all, fixed, none
 
     config.training = ConfigDict()
+    config.training.optimizer = "muon"  # or adam
     config.training.steps = 3000
     config.training.batch_size = 32
     config.training.learning_rate = 2e-2

@@ -1,4 +1,4 @@
-"""Time a training step of the flow and the sampling of networks: medians after a warm-up.
+"""Time training steps, couplings, sampling and alignment: medians after a warm-up.
 
 python -m experiments.bench --config=configs/uci.py --workdir=runs/bench [--config.KEY=VALUE …]
 
@@ -11,12 +11,15 @@ from collections.abc import Callable
 
 import jax
 
+from experiments.choices import COUPLINGS, matchings
 from experiments.command import Config, main
 from experiments.uci import Experiment, encode_all, sampler
 from experiments.workdir import Workdir
+from wfm.weights import Matching, align_all
 
 REPEATS = 5
 STEPS = 5  # of training, in one measurement
+ALIGNED = {"weights": 4000, "activations": 4000, "sinkhorn_l2": 250, "sinkhorn_mid": 250}
 
 
 def timed(work: Callable[[], object]) -> dict[str, float]:
@@ -36,6 +39,14 @@ def timed(work: Callable[[], object]) -> dict[str, float]:
     }
 
 
+def aligning(experiment: Experiment, n: int, matching: Matching) -> Callable[[], object]:
+    """The work of aligning `n` untrained networks to another one."""
+    keys = jax.random.split(experiment.keys["novelty"], n + 1)
+    points = encode_all(experiment.quotient, jax.vmap(experiment.initial.random)(keys))
+    one, others = (jax.tree.map(lambda a, s=s: a[s], points) for s in (0, slice(1, None)))
+    return lambda: align_all(experiment.quotient.spec, one, others, matching)
+
+
 def run(config: Config, path: str) -> None:
     """Measure on untrained networks: times do not depend on the values of weights."""
     experiment = Experiment(config)
@@ -43,15 +54,30 @@ def run(config: Config, path: str) -> None:
     keys = jax.random.split(experiment.keys["initial"], 2 * config.training.batch_size)
     points = encode_all(experiment.form, jax.vmap(experiment.initial.random)(keys))
     flow, unit = experiment.make_flow(points)
-    trainer, bind, parameters = experiment.make_trainer(flow, experiment.make_field(unit))
+    trainer, bind, parameters = experiment.make_trainer(flow, experiment.make_field(flow, unit))
     state = trainer.init(parameters, experiment.keys["training"])
     draw = sampler(flow, experiment.form, bind(parameters), config)
+    pair = lambda c: jax.jit(lambda k: c.pair(flow.space, flow.prior, batch, k))  # noqa: E731
+    batch = jax.tree.map(lambda a: a[: config.training.batch_size], points)
+    couplings = {
+        name: pair(pairing.coupling(experiment.form.spec))
+        for name, pairing in COUPLINGS.items()
+        if not pairing.from_initial
+    }
     times = {
         f"{STEPS} training steps": timed(lambda: trainer.advance(state, points, STEPS)),
         f"{config.sampling.steps} steps of sampling {config.sampling.networks} networks": timed(
             lambda: draw(experiment.keys["sampling"])
         ),
+    } | {
+        f"pairing {config.training.batch_size} networks, {name}": timed(
+            lambda run=run: run(experiment.keys["training"])
+        )
+        for name, run in couplings.items()
     }
+    ways = matchings(experiment.quotient.spec, experiment.task)
+    for name, n in ALIGNED.items():
+        times[f"aligning {n} networks, {name}"] = timed(aligning(experiment, n, ways[name]))
     workdir.finish({"medians": times})
     for name, seconds in times.items():
         print(

@@ -27,7 +27,7 @@ from wfm.fields import MLPField
 from wfm.flows import Flow, Velocity
 from wfm.flows.path import normal_like
 from wfm.manifolds import Manifold, Sphere, Torus
-from wfm.training import flow_trainer, progress_bar
+from wfm.training import flow_trainer, muon, progress_bar
 
 SHARES = jnp.array([0.5, 0.3, 0.2])
 BINS = (8, 16)
@@ -102,7 +102,7 @@ def learn(
     )
     c = config.training
     trainer, bind, parameters = flow_trainer(
-        flow, field, c.steps, c.learning_rate, batch_size=c.batch_size, decay=c.decay
+        flow, field, muon(c.learning_rate, c.steps), batch_size=c.batch_size, decay=c.decay
     )
     state = trainer.fit(
         trainer.init(parameters, keys[2]),

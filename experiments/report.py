@@ -13,6 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jax.typing import ArrayLike
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from sklearn.decomposition import PCA
 
 from experiments.workdir import Workdir
@@ -58,7 +60,7 @@ EXPLANATION = (
 )
 
 
-def figures_of(results: Mapping[str, Any], row: str) -> dict[str, dict[str, float | None]]:
+def figures_of(results: Mapping[str, Any], row: str) -> dict[str, dict[str, Any]]:
     """Value and spread of every figure of one row."""
     figures = {m: {"value": v["mean"], "std": v["std"]} for m, v in results[row].items()}
     novelty = results["novelty"]
@@ -166,6 +168,23 @@ def _map(axes: Axes, sets: Mapping[str, Networks]) -> None:
         )
     axes.set(xlabel="first component", ylabel="second component")
     axes.legend()
+
+
+def heat_maps(matrices: Mapping[str, ArrayLike], path: Path) -> None:
+    """Barriers between all pairs of networks, one panel for each matrix, on one scale."""
+    arrays = {name: np.asarray(m) for name, m in matrices.items()}
+    top = max(float(np.quantile(m, 0.99)) for m in arrays.values())
+    figure, grid = plt.subplots(
+        1, len(arrays), figsize=(4.2 * len(arrays), 3.8), layout="constrained", squeeze=False
+    )
+    colors = ScalarMappable(Normalize(-top, top), "RdBu_r")
+    for axes, (name, matrix) in zip(grid[0], arrays.items(), strict=True):
+        pairs = matrix[~np.eye(len(matrix), dtype=bool)]
+        axes.imshow(matrix, norm=colors.norm, cmap=colors.cmap, interpolation="nearest")
+        title = "not aligned" if name == "none" else name.replace("_", " ")
+        axes.set(title=f"{title}\nmean {pairs.mean():.4f}", xlabel="network", ylabel="network")
+    figure.colorbar(colors, ax=grid, label="barrier (nats)", shrink=0.9)
+    _save(figure, path)
 
 
 def _save(figure: Any, path: Path) -> None:

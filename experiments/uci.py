@@ -5,7 +5,6 @@ python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
 The workdir is the run: the same command resumes it, and prints it once it is finished.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +16,18 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from experiments import report
+from experiments.choices import (
+    COUPLINGS,
+    FIELDS,
+    KINDS,
+    OPTIMIZERS,
+    PREDICTIONS,
+    FieldKind,
+    Kind,
+    Pairing,
+    check_coupling,
+    matchings,
+)
 from experiments.command import Config, choose, main
 from experiments.workdir import Workdir
 from wfm.evaluation import (
@@ -29,9 +40,7 @@ from wfm.evaluation import (
     stack_flat,
     with_noise,
 )
-from wfm.fields import RelationalTransformer
-from wfm.flows import BetaTime, EndPoint, Flow, GeodesicPath, Velocity
-from wfm.manifolds import Manifold
+from wfm.flows import BetaTime, Flow, GeodesicPath, Prior, Pushforward, Reference
 from wfm.tasks import Task, load_task
 from wfm.training import (
     Checkpoints,
@@ -39,12 +48,13 @@ from wfm.training import (
     Trainer,
     TrainState,
     flow_trainer,
-    muon,
     progress_bar,
 )
 from wfm.weights import (
     AsTrained,
     Canonical,
+    Matching,
+    Permutation,
     WeightForm,
     Weights,
     WeightSpec,
@@ -58,22 +68,6 @@ from wfm.zoo import Schedule, WeightSet, count_held_out, train_zoo
 
 PRIOR_DRAWS = 1000
 REPORTS_PER_CHECKPOINT = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """One of the three flows: the form of the weights, and the space that paths run in."""
-
-    form: Callable[[WeightSpec, str], WeightForm]
-    space: Callable[[Manifold], Manifold]
-
-
-KINDS = {
-    "euclidean": Kind(lambda network, last: AsTrained(network), lambda m: m),
-    "normalized": Kind(Canonical, lambda m: m.ambient()),
-    "geometric": Kind(Canonical, lambda m: m),
-}
-PREDICTIONS = {"end_point": EndPoint(), "velocity": Velocity()}
 
 
 class Experiment:
@@ -90,15 +84,20 @@ class Experiment:
         self.form = self.kind.form(self.network, config.flow.last_layer)
         self.prediction = choose(PREDICTIONS, "flow.prediction", config.flow.prediction)
         self.path = GeodesicPath(config.flow.sigma)
-        own = {"all": tuple(self.network.groups), "fixed": self.network.fixed, "none": ()}
-        self.own_embedding = choose(own, "field.own_embedding", config.field.own_embedding)
+        ways = matchings(self.quotient.spec, self.task)
+        self.matching: Matching | None = choose(ways, "flow.align", config.flow.align)
+        self.pairing: Pairing = choose(COUPLINGS, "flow.coupling", config.flow.coupling)
+        self.field: FieldKind = choose(FIELDS, "field.kind", config.field.kind)
+        check_coupling(config, self.network)
         z = config.zoo
         self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride)
         self.time = BetaTime(config.flow.time_b)
         # What is built only once there is data refuses impossible settings now.
         count_held_out(z.networks, z.held_out)
         c = config.training
-        Trainer(lambda *_: jnp.zeros(()), muon(c.learning_rate, c.steps), c.batch_size, c.decay)
+        make_optimizer = choose(OPTIMIZERS, "training.optimizer", c.optimizer)
+        self.optimizer = make_optimizer(c.learning_rate, c.steps)
+        Trainer(lambda *_: jnp.zeros(()), self.optimizer, c.batch_size, c.decay)
         self.keys = dict(
             zip(
                 ("initial", "zoo", "prior", "field", "training", "sampling", "novelty"),
@@ -120,18 +119,22 @@ class Experiment:
         """What networks are aligned to: the barycentre of the last snapshots, in canonical form."""
         return barycentre(self.quotient.spec, encode_all(self.quotient, zoo.last().weights))
 
-    def aligned(self, zoo: WeightSet, reference: Weights) -> WeightSet:
-        """Each network permuted as its canonical form, which is blind to scale, matches best."""
-        if not self.config.flow.align:
-            return zoo
-        _, permutations = align_all(
-            self.quotient.spec, reference, encode_all(self.quotient, zoo.weights)
-        )
-        weights = jax.vmap(partial(permute, self.network))(permutations, zoo.weights)
-        return dataclasses.replace(zoo, weights=weights)
+    def pairs(self, zoo: WeightSet, reference: Weights) -> tuple[Weights, Weights]:
+        """Points of the initial weights and of the weights of each snapshot, aligned.
+
+        Each network is permuted as its canonical form, which is blind to scale, matches best, and
+        the weights that it was trained from are permuted along with it.
+        """
+        both = zoo.initial_of_each(), zoo.weights
+        if self.matching:
+            points = encode_all(self.quotient, zoo.weights)
+            _, permutations = align_all(self.quotient.spec, reference, points, self.matching)
+            both = tuple(permute_all(self.network, permutations, w) for w in both)
+        initial, final = (encode_all(self.form, w) for w in both)
+        return initial, final
 
     def make_flow(self, points: Weights) -> tuple[Flow, dict[str, float]]:
-        """The flow, and the typical size of the entries of each array."""
+        """The flow to `points`, and the typical size of the entries of each array."""
         draws = jax.vmap(self.initial.random)(jax.random.split(self.keys["prior"], PRIOR_DRAWS))
         prior, data = _moments(encode_all(self.form, draws)), _moments(points)
         manifold = self.form.manifold(
@@ -144,38 +147,43 @@ class Experiment:
         flow = Flow(
             self.kind.space(manifold),
             target=manifold,
+            prior=self._prior(),
             path=self.path,
+            coupling=self.pairing.coupling(self.form.spec),
             time=self.time,
             prediction=self.prediction,
             unit={name: size[name] * dims[name] ** 0.5 for name in size},
         )
         return flow, size
 
-    def make_field(self, unit: dict[str, float]) -> RelationalTransformer:
+    def _prior(self) -> Prior | None:
+        """Encoded initial weights if paths start there, else the manifold's own."""
+        if not self.pairing.from_initial:
+            return None
+        return Pushforward(Reference(self.initial), self.form.encode)
+
+    def make_field(self, flow: Flow, unit: dict[str, float]) -> nnx.Module:
         """The vector field."""
-        f = self.config.field
-        return RelationalTransformer(
-            self.form.spec,
-            width=f.width,
-            depth=f.depth,
-            fold=f.fold,
-            own_embedding=self.own_embedding,
-            unit=unit,
-            rngs=nnx.Rngs(self.keys["field"]),
-        )
+        key = self.keys["field"]
+        like = flow.prior.sample(key)
+        return self.field.make(self.config.field, self.form.spec, like, unit, nnx.Rngs(key))
 
     def make_trainer(self, flow: Flow, field: nnx.Module) -> tuple[Trainer, Callable, Any]:
         """The trainer of a field for a flow, how to bind parameters, and the first of them."""
         c = self.config.training
-        return flow_trainer(
-            flow, field, c.steps, c.learning_rate, batch_size=c.batch_size, decay=c.decay
-        )
+        return flow_trainer(flow, field, self.optimizer, batch_size=c.batch_size, decay=c.decay)
 
 
 @partial(jax.jit, static_argnums=0)
 def encode_all(form: WeightForm, weights: Weights) -> Weights:
     """The points of stacked networks."""
     return jax.vmap(form.encode)(weights)
+
+
+@partial(jax.jit, static_argnums=0)
+def permute_all(spec: WeightSpec, permutations: Permutation, weights: Weights) -> Weights:
+    """Stacked networks, each permuted by its own permutation."""
+    return jax.vmap(partial(permute, spec))(permutations, weights)
 
 
 class Moments(NamedTuple):
@@ -198,7 +206,7 @@ def _moments(points: Weights) -> dict[str, Moments]:
 
 
 def train(
-    workdir: Workdir, experiment: Experiment, flow: Flow, field: nnx.Module, points: Weights
+    workdir: Workdir, experiment: Experiment, flow: Flow, field: nnx.Module, data: Any
 ) -> tuple[Callable, TrainState]:
     """Train the field from the newest checkpoint on; how to bind parameters, and the last state."""
     c = experiment.config.training
@@ -217,7 +225,7 @@ def train(
                 checkpoints.save(state)
 
         try:
-            state = trainer.fit(state, points, c.steps, c.report_every, on_report)
+            state = trainer.fit(state, data, c.steps, c.report_every, on_report)
         except Diverged as error:
             checkpoints.save(error.state)
             raise
@@ -249,12 +257,12 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     seen, held_out = zoo.split(config.zoo.held_out, config.seed)
     with workdir.stage("align"):
         reference = experiment.reference(seen)
-        points = encode_all(form, experiment.aligned(seen, reference).weights)
-        jax.block_until_ready(points)
+        initial, points = jax.block_until_ready(experiment.pairs(seen, reference))
     with workdir.stage("train"):
         flow, unit = experiment.make_flow(points)
-        field = experiment.make_field(unit)
-        bind, state = train(workdir, experiment, flow, field, points)
+        field = experiment.make_field(flow, unit)
+        data = (initial, points) if experiment.pairing.from_initial else points
+        bind, state = train(workdir, experiment, flow, field, data)
     with workdir.stage("sample"):
         draw = sampler(flow, form, bind(state.average), config)
         samples = jax.block_until_ready(draw(experiment.keys["sampling"]))

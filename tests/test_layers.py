@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "wfm.manifolds": 1,
+    "wfm.ot": 1,
     "wfm.weights": 2,
     "wfm.tasks": 2,
     "wfm.flows": 3,

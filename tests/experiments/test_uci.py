@@ -38,11 +38,26 @@ def command(*arguments, cache):
     )
 
 
+VARIANTS = {
+    "euclidean": [
+        "--config.flow.coupling=trajectory",
+        "--config.field.own_embedding=fixed",
+        "--config.training.optimizer=adam",
+    ],
+    "normalized": [
+        "--config.flow.coupling=ot",
+        "--config.flow.align=sinkhorn_mid",
+        "--config.field.kind=mlp",
+    ],
+    "geometric": [],
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["normalized", "geometric"])
+@pytest.mark.parametrize("kind", VARIANTS)
 def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
     config, cache = f"--config=configs/uci.py:{kind}", tmp_path / "compiled"
-    first = command(config, f"--workdir={tmp_path / 'a'}", *SMALL, cache=cache)
+    first = command(config, f"--workdir={tmp_path / 'a'}", *SMALL, *VARIANTS[kind], cache=cache)
     assert first.returncode == 0, first.stderr
     for name in ("config.json", "metrics.jsonl", "samples.safetensors", "zoo/zoo.safetensors"):
         assert (tmp_path / "a" / name).stat().st_size > 0
@@ -105,6 +120,19 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
         (["--config.flow.last_layer=cube"], "choose one of sphere"),
         (["--config.flow.sigma=-1.0"], "cannot be negative"),
         (["--config.task=moon"], "unknown task 'moon'"),
+        (["--config.flow.align=procrustes"], "choose one of none, weights, activations"),
+        (["--config.flow.coupling=optimal"], "choose one of independent, ot, entropic"),
+        (
+            ["--config.flow.coupling=equivariant"],
+            "misleads a field that tells hidden neurons",
+        ),
+        (
+            ["--config.flow.coupling=trajectory", "--config.field.kind=mlp"],
+            "misleads a field that tells hidden neurons",
+        ),
+        (["--config.field.kind=cnn"], "choose one of transformer, mlp"),
+        (["--config.field.own_embedding=some"], "choose one of all, fixed, none"),
+        (["--config.training.optimizer=sgd"], "choose one of adam, muon"),
         (["--workdri=x"], "workdri"),
         (["extra"], "unexpected argument 'extra'"),
     ],

@@ -153,7 +153,7 @@ def test_arrays_that_join_three_groups_are_refused():
     spec = mlp(3, 4, 2)
     bad = {**spec.arrays, "w": ("in", "h1", "out")}
     with pytest.raises(ValueError, match="joins more than two groups"):
-        WeightGraph(type(spec)(spec.groups, bad, spec.apply))
+        WeightGraph(type(spec)(spec.groups, bad, spec.activations))
 
 
 def test_mlp_field_keeps_the_structure():
@@ -163,3 +163,13 @@ def test_mlp_field_keeps_the_structure():
     chex.assert_trees_all_equal_shapes(out, like)
     shifted = jax.tree.map(lambda a: a + 2 * jnp.pi, like)
     chex.assert_trees_all_close(field(jnp.float32(0.1), shifted), out, atol=1e-4)
+
+
+def test_mlp_field_works_in_units():
+    """Points and outputs twice as large, in units twice as large: the same network."""
+    like, key = {"a": jnp.ones((2, 3)), "b": jnp.ones(())}, 0
+    plain = MLPField(like, width=8, rngs=nnx.Rngs(key))
+    scaled = MLPField(like, width=8, unit={"a": 2.0, "b": 0.5}, rngs=nnx.Rngs(key))
+    out = plain(jnp.float32(0.1), like)
+    moved = scaled(jnp.float32(0.1), {"a": 2 * like["a"], "b": 0.5 * like["b"]})
+    chex.assert_trees_all_close(moved, {"a": 2 * out["a"], "b": 0.5 * out["b"]}, rtol=1e-6)

@@ -176,7 +176,8 @@ def test_priors_and_coupling():
     chex.assert_trees_all_close(moved.sample(KEY), jax.tree.map(lambda a: 2 * a, x))
     with pytest.raises(NotImplementedError, match="no known density"):
         moved.log_prob(x)
-    x0 = Independent().pair(prior, jax.vmap(m.random)(jax.random.split(KEY, 2000)), KEY)
+    data = jax.vmap(m.random)(jax.random.split(KEY, 2000))
+    x0, _ = Independent().pair(m, prior, data, KEY)
     b = x0["b"].ravel()
     assert abs(b.std() - 0.3) < 4 * 0.3 / (2 * b.size) ** 0.5
 

@@ -216,3 +216,12 @@ def test_chords_are_a_little_shorter_than_geodesics(manifold):
     np.testing.assert_allclose(chord, np.linalg.norm(difference), rtol=1e-5)
     assert chord * (1 - 1e-5) <= dist <= chord * (np.pi / 2 + 1e-5)
     assert ambient.dim == difference.size
+
+
+@every_jitted_manifold
+def test_distances_of_all_to_all_are_those_of_each_pair(manifold):
+    """To 1e-3 of the largest: near points may lose digits."""
+    x, y = stack(manifold.points(0, 4)), stack(manifold.points(9, 3))
+    found = manifold.squared_distances(x, y)
+    one = jax.vmap(lambda a: jax.vmap(lambda b: manifold.manifold.dist(a, b) ** 2)(y))(x)
+    np.testing.assert_allclose(found, one, atol=1e-3 * float(one.max()), rtol=1e-4)

@@ -1,21 +1,16 @@
-"""Permuting and rescaling hidden neurons, canonical forms and alignment, over all networks."""
+"""Permuting and rescaling hidden neurons, and canonical forms, over all networks."""
 
 import chex
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from hypothesis import given
-from scipy.optimize import linear_sum_assignment
 
-from tests.weights.table import NETWORKS, aligned, canonical, encoded, inputs, outputs, weights
+from tests.weights.table import NETWORKS, canonical, encoded, inputs, outputs, weights
 from wfm.weights import (
-    AsTrained,
-    align_all,
-    barycentre,
     canonicalize,
-    match,
+    mix,
     mlp,
     permute,
     random_permutation,
@@ -23,7 +18,6 @@ from wfm.weights import (
     rescale,
 )
 from wfm.weights.form import LAST_LAYERS
-from wfm.weights.matching import best_assignment
 
 networks = pytest.mark.parametrize(("spec", "shape"), NETWORKS.values(), ids=NETWORKS)
 lasts = pytest.mark.parametrize("last", LAST_LAYERS)
@@ -102,67 +96,6 @@ def test_canonical_form_is_blind_to_scale(spec, shape, last, seed):
     close(encoded(form, moved), encoded(form, w), 1e-4)
 
 
-@networks
-@given(seeds)
-def test_canonicalised_alignment_undoes_both_symmetries(spec, shape, seed):
-    form, w, key = canonical(spec), weights(spec, seed), jax.random.key(seed)
-    moved = permute(
-        spec, random_permutation(spec, key), rescale(spec, random_rescaling(spec, key), w)
-    )
-    reference = encoded(form, weights(spec, seed + 1))
-    once = aligned(form.spec, reference, encoded(form, w))
-    close(aligned(form.spec, reference, encoded(form, moved)), once, 1e-4)
-
-
-@networks
-@given(seeds)
-def test_alignment_recovers_a_planted_permutation(spec, shape, seed):
-    w = weights(spec, seed)
-    moved = permute(spec, random_permutation(spec, jax.random.key(seed)), w)
-    chex.assert_trees_all_equal(aligned(spec, w, moved), w)
-
-
-def test_every_sweep_of_matching_is_needed_and_lowers_the_distance():
-    spec = NETWORKS["deep"][0]
-
-    def distance(a, b):
-        return sum(float(((a[n] - b[n]) ** 2).sum()) for n in a)
-
-    first = jax.jit(lambda a, b: permute(spec, match(spec, a, b, max_sweeps=0), b))
-    gains = []
-    for seed in range(20):
-        a, b = weights(spec, seed), weights(spec, seed + 100)
-        start, end = first(a, b), aligned(spec, a, b)
-        assert distance(a, end) <= distance(a, start) + 1e-4
-        assert distance(a, end) < distance(a, b)
-        gains.append(distance(a, start) - distance(a, end))
-    assert max(gains) > 0.1
-
-
-@given(st.sampled_from([1, 2, 16, 30]), seeds)
-def test_assignment_is_as_good_as_scipys(n, seed):
-    similarity = np.random.default_rng(seed).normal(size=(n, n)).astype(np.float32)
-    ours = jax.jit(best_assignment)(jnp.asarray(similarity))
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
-    assert sorted(ours.tolist()) == list(range(n))
-    np.testing.assert_allclose(
-        similarity[np.arange(n), ours].sum(), similarity[rows, columns].sum(), rtol=1e-5
-    )
-
-
-@pytest.mark.parametrize("n", [1, 5, 7])
-def test_aligning_many_equals_aligning_each(n):
-    spec = NETWORKS["mlp"][0]
-    reference = weights(spec, 0)
-    each = [weights(spec, i + 1) for i in range(n)]
-    stacked = jax.tree.map(lambda *a: jnp.stack(a), *each)
-    all_aligned, permutations = align_all(spec, reference, stacked, chunk=3)
-    for i, w in enumerate(each):
-        own = jax.tree.map(lambda a, i=i: a[i], permutations)
-        close(jax.tree.map(lambda a, i=i: a[i], all_aligned), aligned(spec, reference, w))
-        close(permute(spec, own, w), aligned(spec, reference, w))
-
-
 def test_gradients_of_the_canonical_form_are_finite_at_zero():
     spec = NETWORKS["mlp"][0]
     zero = jax.tree.map(jnp.zeros_like, weights(spec, 0))
@@ -170,32 +103,9 @@ def test_gradients_of_the_canonical_form_are_finite_at_zero():
     assert all(jnp.isfinite(a).all() for a in gradient.values())
 
 
-def test_barycentre_undoes_hidden_permutations_and_lies_amid_the_networks():
-    """Noisy permuted copies of one network: the mean is that network, up to a permutation."""
-    spec, n, noise = NETWORKS["mlp"][0], 30, 0.1
-    centre = weights(spec, 0)
-
-    def copy(key):
-        keys = jax.random.split(key)
-        moved = permute(spec, random_permutation(spec, keys[0]), centre)
-        draws = AsTrained(spec).manifold(noise).random(keys[1])
-        return jax.tree.map(jnp.add, moved, draws)
-
-    copies = jax.vmap(copy)(jax.random.split(jax.random.key(1), n))
-    found = aligned(spec, centre, barycentre(spec, copies))
-    # Standard error of each entry: noise / sqrt(n).
-    chex.assert_trees_all_close(found, centre, atol=5 * noise / n**0.5)
-
-
-def test_barycentre_is_nearer_to_all_than_any_network_is():
-    spec = NETWORKS["mlp"][0]
-    many = jax.vmap(lambda k: AsTrained(spec).manifold(0.5).random(k))(
-        jax.random.split(jax.random.key(0), 20)
-    )
-
-    def spread(reference):
-        moved, _ = align_all(spec, reference, many)
-        return sum(float(a.var(0).sum()) for a in moved.values())
-
-    best = min(spread(jax.tree.map(lambda a, i=i: a[i], many)) for i in range(20))
-    assert spread(barycentre(spec, many)) < best
+@networks
+@given(seeds)
+def test_mixing_by_permutation_matrices_permutes(spec, shape, seed):
+    w, permutation = weights(spec, seed), random_permutation(spec, jax.random.key(seed))
+    matrices = {group: jnp.eye(len(p))[p] for group, p in permutation.items()}
+    close(mix(spec, matrices, w), permute(spec, permutation, w), 1e-6)

@@ -1,5 +1,6 @@
 """Figures of merit: pure functions of weights and tasks."""
 
+from wfm.evaluation.barriers import barriers, mean_barrier
 from wfm.evaluation.metrics import evaluate, predictions
 from wfm.evaluation.novelty import (
     Nearest,
@@ -13,7 +14,9 @@ from wfm.evaluation.novelty import (
 __all__ = [
     "Nearest",
     "averaged_pairs",
+    "barriers",
     "evaluate",
+    "mean_barrier",
     "median_ratio",
     "predictions",
     "smallest_disagreement",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from wfm.fields.embedding import FREQUENCIES, fourier_features
 from wfm.manifolds import Point
@@ -16,8 +16,9 @@ from wfm.manifolds import Point
 class MLPField(nnx.Module):
     """A small fully connected network of time and flattened point, equivariant to nothing.
 
-    `like`: a point, for structure and size. `coordinates`: what the network reads of the flat
-    vector, such as cosine and sine where the entries are angles.
+    `like`: a point, for structure and size. `coordinates`: what the network reads
+    of the flat vector, such as cosine and sine where the entries are angles. `unit`: the typical
+    size of the entries of each part, a pytree of numbers like a point.
     """
 
     def __init__(
@@ -27,16 +28,18 @@ class MLPField(nnx.Module):
         width: int = 64,
         depth: int = 3,
         coordinates: Callable[[Array], Array] = lambda flat: flat,
+        unit: PyTree[float] | None = None,
         rngs: nnx.Rngs,
     ):
         flat, self.unravel = ravel_pytree(like)
+        self.unit = jax.tree.map(lambda a: 1.0, like) if unit is None else unit
         self.coordinates = coordinates
         sizes = [coordinates(flat).size + 2 * FREQUENCIES, *[width] * depth, flat.size]
         self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in pairwise(sizes)])
 
     def __call__(self, t: Float[Array, ""], x: Point) -> Point:
-        flat, _ = ravel_pytree(x)
+        flat, _ = ravel_pytree(jax.tree.map(jnp.divide, x, self.unit))
         h = jnp.concatenate([self.coordinates(flat), fourier_features(t)])
         for layer in self.layers[:-1]:
             h = jax.nn.gelu(layer(h))
-        return self.unravel(self.layers[-1](h))
+        return jax.tree.map(jnp.multiply, self.unravel(self.layers[-1](h)), self.unit)

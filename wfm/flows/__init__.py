@@ -1,6 +1,13 @@
 """Flow matching on any manifold; nothing here knows of weights."""
 
-from wfm.flows.coupling import Coupling, Independent
+from wfm.flows.coupling import (
+    Coupling,
+    EntropicTransport,
+    EquivariantTransport,
+    Given,
+    Independent,
+    OptimalTransport,
+)
 from wfm.flows.flow import Field, Flow
 from wfm.flows.path import BetaTime, GeodesicPath
 from wfm.flows.prediction import EndPoint, Prediction, Velocity
@@ -11,11 +18,15 @@ __all__ = [
     "BetaTime",
     "Coupling",
     "EndPoint",
+    "EntropicTransport",
+    "EquivariantTransport",
     "Field",
     "Flow",
     "GeodesicEuler",
     "GeodesicPath",
+    "Given",
     "Independent",
+    "OptimalTransport",
     "Prediction",
     "Prior",
     "Pushforward",

@@ -1,26 +1,127 @@
 """Which x₀ is paired with which x₁ in training."""
 
 import abc
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Key
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
 
 from wfm.flows.prior import Prior
-from wfm.manifolds import Point
+from wfm.manifolds import Manifold, Point
+from wfm.ot import best_assignment, sinkhorn
 
 
 class Coupling(eqx.Module):
     """A way to pair data with draws of the prior; the one place that sees a batch as a whole."""
 
     @abc.abstractmethod
-    def pair(self, prior: Prior, x1: Point, key: Key[Array, ""]) -> Point:
-        """x₀ for each of the stacked points `x1`."""
+    def pair(
+        self, space: Manifold, prior: Prior, batch: Any, key: Key[Array, ""]
+    ) -> tuple[Point, Point]:
+        """Stacked x₀ and x₁ of a batch, for paths in `space`.
+
+        A batch is stacked points x₁, unless the coupling says otherwise.
+        """
 
 
 class Independent(Coupling):
     """Fresh draws of the prior."""
 
-    def pair(self, prior: Prior, x1: Point, key: Key[Array, ""]) -> Point:
-        n = len(jax.tree.leaves(x1)[0])
-        return jax.vmap(prior.sample)(jax.random.split(key, n))
+    def pair(
+        self, space: Manifold, prior: Prior, batch: Point, key: Key[Array, ""]
+    ) -> tuple[Point, Point]:
+        return _draws(prior, batch, key), batch
+
+
+class OptimalTransport(Coupling):
+    """Draws of the prior, assigned so that the sum of squared geodesic distances is least.
+
+    Mini-batch optimal transport (Pooladian et al. 2023; Tong et al. 2024). All weights are equal,
+    so the best plan is an assignment, and each draw is used once.
+    """
+
+    def pair(
+        self, space: Manifold, prior: Prior, batch: Point, key: Key[Array, ""]
+    ) -> tuple[Point, Point]:
+        x0 = _draws(prior, batch, key)
+        return _take(x0, best_assignment(-space.squared_distances(batch, x0))), batch
+
+
+class EntropicTransport(Coupling):
+    """Draws of the prior, chosen for each x₁ by the entropic optimal plan (Cuturi 2013).
+
+    `epsilon` is the weight of the plan's entropy, in units of the mean squared distance of the
+    batch: near 0 the plan is that of `OptimalTransport`, for large values pairs are independent.
+    A draw may be used more than once; on average, each is used once if `iterations` suffice, of
+    which a small `epsilon` takes more.
+    """
+
+    epsilon: float = eqx.field(static=True, default=0.05)
+    iterations: int = eqx.field(static=True, default=100)
+
+    def __check_init__(self):
+        if not self.epsilon > 0:
+            raise ValueError(
+                f"epsilon must be positive, got {self.epsilon}; without entropy it is "
+                "OptimalTransport"
+            )
+
+    def pair(
+        self, space: Manifold, prior: Prior, batch: Point, key: Key[Array, ""]
+    ) -> tuple[Point, Point]:
+        prior_key, key = jax.random.split(key)
+        x0 = _draws(prior, batch, prior_key)
+        cost = space.squared_distances(x0, batch)
+        plan = sinkhorn(-cost, self.epsilon * cost.mean(), self.iterations)
+        return _take(x0, jax.random.categorical(key, jnp.log(plan), axis=0)), batch
+
+
+class EquivariantTransport(Coupling):
+    """`OptimalTransport` up to a symmetry of the prior (Klein, Krämer & Noé 2023).
+
+    `align(x₁, x₀)` moves x₀ by the element of the group that brings it near to x₁; it must not
+    depend on where in its orbit x₀ came. The plan is found between points that have all been
+    aligned to the first of the batch, and then each x₀ is aligned to its own x₁: 3n alignments
+    instead of the n² that the best plan between orbits would take.
+
+    x₀ depends on x₁, so its distribution is the prior's only up to the symmetry: right for a field
+    that is equivariant; another one never learns what to do with all other draws of the prior.
+    """
+
+    align: Callable[[Point, Point], Point]
+
+    def pair(
+        self, space: Manifold, prior: Prior, batch: Point, key: Key[Array, ""]
+    ) -> tuple[Point, Point]:
+        first = jax.tree.map(lambda a: a[0], batch)
+        to_first = jax.vmap(lambda x: self.align(first, x))
+        x0 = to_first(_draws(prior, batch, key))
+        cost = space.squared_distances(to_first(batch), x0)
+        return jax.vmap(self.align)(batch, _take(x0, best_assignment(-cost))), batch
+
+
+class Given(Coupling):
+    """Pairs that come with the data: a batch is `(x₀, x₁)`, both stacked.
+
+    With trained networks as x₁ and the weights that they were trained from as x₀ this is
+    trajectory coupling. Permuted along with x₁, x₀ has the prior's distribution only up to
+    permutation, as in `EquivariantTransport`.
+    """
+
+    def pair(
+        self, space: Manifold, prior: Prior, batch: tuple[Point, Point], key: Key[Array, ""]
+    ) -> tuple[Point, Point]:
+        return batch
+
+
+def _draws(prior: Prior, batch: Point, key: Key[Array, ""]) -> Point:
+    """As many draws of the prior as there are points in the batch."""
+    n = len(jax.tree.leaves(batch)[0])
+    return jax.vmap(prior.sample)(jax.random.split(key, n))
+
+
+def _take(points: Point, rows: Int[Array, " n"]) -> Point:
+    return jax.tree.map(lambda a: a[rows], points)

@@ -62,12 +62,15 @@ class Flow(eqx.Module):
         self.prediction = prediction or EndPoint()
         self.unit = unit
 
-    def loss(self, field: Field, batch: Point, key: Key[Array, ""]) -> Scalar:
-        """Mean loss over stacked data points (conditional flow matching, Lipman et al. 2023)."""
+    def loss(self, field: Field, batch: Any, key: Key[Array, ""]) -> Scalar:
+        """Mean loss over stacked data points (conditional flow matching, Lipman et al. 2023).
+
+        The coupling says what a batch is: stacked points, or pairs where it is `Given`.
+        """
         pair_key, key = jax.random.split(key)
-        x0 = self.coupling.pair(self.prior, batch, pair_key)
-        keys = jax.random.split(key, len(jax.tree.leaves(batch)[0]))
-        return jax.vmap(lambda *args: self._loss(field, *args))(x0, batch, keys).mean()
+        x0, x1 = self.coupling.pair(self.space, self.prior, batch, pair_key)
+        keys = jax.random.split(key, len(jax.tree.leaves(x1)[0]))
+        return jax.vmap(lambda *args: self._loss(field, *args))(x0, x1, keys).mean()
 
     def _loss(self, field: Field, x0: Point, x1: Point, key: Key[Array, ""]) -> Scalar:
         time_key, noise_key = jax.random.split(key)

@@ -70,6 +70,11 @@ class Manifold(eqx.Module):
         """Geodesic distance."""
         return self.norm(x, self.log(x, y))
 
+    def squared_distances(self, x: Point, y: Point) -> Float[Array, "n m"]:
+        """Squared geodesic distances of all stacked points `x` (rows) to all of `y` (columns)."""
+        row = lambda a: jax.vmap(lambda b: self.dist(a, b) ** 2)(y)  # noqa: E731
+        return jax.vmap(row)(x)
+
     def geodesic(self, x: Point, y: Point, t: Any) -> Point:
         """The point at time `t` of the shortest geodesic from `x` (t=0) to `y` (t=1)."""
         return self.exp(x, jax.tree.map(lambda v: t * v, self.log(x, y)))

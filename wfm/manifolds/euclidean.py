@@ -34,6 +34,15 @@ class Euclidean(Manifold):
     def inner(self, x, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
         return jnp.sum(u * v)
 
+    def squared_distances(
+        self, x: Float[Array, "n ..."], y: Float[Array, "m ..."]
+    ) -> Float[Array, "n m"]:
+        x, y = (a.reshape(len(a), -1) for a in (x, y))
+        centre = y.mean(0, keepdims=True)
+        x, y = x - centre, y - centre  # so that a common offset costs no digits
+        squares = (x**2).sum(1)[:, None] + (y**2).sum(1)[None]
+        return jnp.maximum(squares - 2 * x @ y.T, 0)
+
     def transport(self, x, y, v: Float[Array, "..."]) -> Float[Array, "..."]:
         return v
 

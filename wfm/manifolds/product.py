@@ -3,7 +3,7 @@
 from typing import Any
 
 import jax
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from wfm.manifolds.base import Manifold, Point, Scalar, Tangent
 
@@ -28,9 +28,8 @@ class Product(Manifold):
     def _leaves(self) -> list[Manifold]:
         return jax.tree.leaves(self.factors, is_leaf=_is_factor)
 
-    def _total(self, method: str, *args: Any) -> Scalar:
-        parts = self._map(method, *args)
-        return sum(jax.tree.leaves(parts))  # pyright: ignore[reportReturnType]
+    def _total(self, method: str, *args: Any) -> Any:
+        return sum(jax.tree.leaves(self._map(method, *args)))
 
     @property
     def dim(self) -> int:
@@ -44,6 +43,9 @@ class Product(Manifold):
 
     def inner(self, x: Point, u: Tangent, v: Tangent) -> Scalar:
         return self._total("inner", x, u, v)
+
+    def squared_distances(self, x: Point, y: Point) -> Float[Array, "n m"]:
+        return self._total("squared_distances", x, y)
 
     def transport(self, x: Point, y: Point, v: Tangent) -> Tangent:
         return self._map("transport", x, y, v)

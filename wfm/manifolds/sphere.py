@@ -87,6 +87,17 @@ class Sphere(Manifold):
     def inner(self, x, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
         return jnp.sum(u * v)
 
+    def squared_distances(
+        self, x: Float[Array, "n ..."], y: Float[Array, "m ..."]
+    ) -> Float[Array, "n m"]:
+        # One matrix product for each sphere. Near points lose digits, which sums over pairs bear.
+        axes = [1 + a for a in self.axes]
+        x, y = (jnp.moveaxis(a, axes, range(1, 1 + len(axes))) for a in (x, y))
+        x, y = (a.reshape(len(a), self._ambient_dim, -1) for a in (x, y))
+        cos = jnp.einsum("iak,jak->kij", x, y) / self.radius**2
+        angle = jnp.arccos(jnp.clip(cos, -1, 1))
+        return ((self.radius * angle) ** 2).sum(0)
+
     def transport(
         self, x: Float[Array, "..."], y: Float[Array, "..."], v: Float[Array, "..."]
     ) -> Float[Array, "..."]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import optax
 from flax import nnx
 
 from wfm.fields import functional
@@ -12,15 +13,15 @@ from wfm.training.trainer import Trainer, muon
 
 
 def flow_trainer(
-    flow: Flow, module: nnx.Module, steps: int, learning_rate: float, **options: Any
+    flow: Flow, module: nnx.Module, optimizer: optax.GradientTransformation, **options: Any
 ) -> tuple[Trainer, Any, Any]:
     """A trainer of `module` as the flow's field; also its `bind` and parameters (`functional`)."""
     bind, parameters = functional(module)
 
-    def loss(parameters: Any, batch: Point, key: jax.Array) -> jax.Array:
+    def loss(parameters: Any, batch: Any, key: jax.Array) -> jax.Array:
         return flow.loss(bind(parameters), batch, key)
 
-    return Trainer(loss, muon(learning_rate, steps), **options), bind, parameters
+    return Trainer(loss, optimizer, **options), bind, parameters
 
 
 def learn(
@@ -36,6 +37,7 @@ def learn(
 
     `options` are those of `Trainer`: `batch_size`, `decay`.
     """
-    trainer, bind, parameters = flow_trainer(flow, module, steps, learning_rate, **options)
+    optimizer = muon(learning_rate, steps)
+    trainer, bind, parameters = flow_trainer(flow, module, optimizer, **options)
     state = trainer.fit(trainer.init(parameters, jax.random.key(seed)), data, steps)
     return bind(state.average)

@@ -1,15 +1,25 @@
 """Weights of networks: labels, symmetries, canonical forms, alignment, files."""
 
+from wfm.weights.activation_matching import ActivationMatching
+from wfm.weights.alignment import align, align_all, align_each, barycentre
 from wfm.weights.chunks import in_chunks
 from wfm.weights.files import load_weights, save_weights
 from wfm.weights.form import AsTrained, Canonical, WeightForm, canonicalize
-from wfm.weights.matching import align, align_all, barycentre, match
+from wfm.weights.matching import Matching, WeightMatching
 from wfm.weights.networks import ACTIVATIONS, cnn, mlp, residual_mlp
 from wfm.weights.scaling import NoScaling, PositiveScaling, Scaling, SignScaling
+from wfm.weights.sinkhorn_matching import (
+    MidpointLoss,
+    Objective,
+    RandomPointLoss,
+    SinkhornMatching,
+    SquaredDistance,
+)
 from wfm.weights.spec import Axes, Group, Weights, WeightSpec
 from wfm.weights.symmetry import (
     Permutation,
     Rescaling,
+    mix,
     permute,
     random_permutation,
     random_rescaling,
@@ -18,27 +28,36 @@ from wfm.weights.symmetry import (
 
 __all__ = [
     "ACTIVATIONS",
+    "ActivationMatching",
     "AsTrained",
     "Axes",
     "Canonical",
     "Group",
+    "Matching",
+    "MidpointLoss",
     "NoScaling",
+    "Objective",
     "Permutation",
     "PositiveScaling",
+    "RandomPointLoss",
     "Rescaling",
     "Scaling",
     "SignScaling",
+    "SinkhornMatching",
+    "SquaredDistance",
     "WeightForm",
+    "WeightMatching",
     "WeightSpec",
     "Weights",
     "align",
     "align_all",
+    "align_each",
     "barycentre",
     "canonicalize",
     "cnn",
     "in_chunks",
     "load_weights",
-    "match",
+    "mix",
     "mlp",
     "permute",
     "random_permutation",

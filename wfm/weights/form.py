@@ -107,7 +107,7 @@ class Canonical(WeightForm):
         self.spec = dataclasses.replace(
             network,
             arrays=dict(network.arrays) | extra,
-            apply=lambda point, x: network.apply(self.decode(point), x),
+            activations=lambda point, x: network.activations(self.decode(point), x),
         )
 
     def encode(self, weights: Weights) -> Weights:

@@ -45,12 +45,13 @@ def mlp(*widths: int, activation: str = "relu") -> WeightSpec:
         arrays[f"dense{i}.kernel"] = (names[i - 1], names[i])
         arrays[f"dense{i}.bias"] = (names[i],)
 
-    def apply(weights: Weights, x: Array) -> Array:
+    def activations(weights: Weights, x: Array) -> dict[str, Array]:
+        values = {}
         for i in range(1, n_layers):
-            x = act(_dense(weights, f"dense{i}", x))
-        return _dense(weights, f"dense{n_layers}", x)
+            x = values[names[i]] = act(_dense(weights, f"dense{i}", x))
+        return values | {"out": _dense(weights, f"dense{n_layers}", x)}
 
-    return WeightSpec(groups, arrays, apply)
+    return WeightSpec(groups, arrays, activations)
 
 
 def residual_mlp(
@@ -70,13 +71,16 @@ def residual_mlp(
     groups["out"] = Group(d_out, False)
     arrays |= {"out.kernel": ("stream", "out"), "out.bias": ("out",)}
 
-    def apply(weights: Weights, x: Array) -> Array:
+    def activations(weights: Weights, x: Array) -> dict[str, Array]:
         x = _dense(weights, "embed", x)
+        values, stream = {}, [x]
         for i in range(1, blocks + 1):
-            x = x + _dense(weights, f"down{i}", act(_dense(weights, f"up{i}", x)))
-        return _dense(weights, "out", x)
+            hidden = values[f"h{i}"] = act(_dense(weights, f"up{i}", x))
+            x = x + _dense(weights, f"down{i}", hidden)
+            stream.append(x)
+        return values | {"stream": jnp.stack(stream), "out": _dense(weights, "out", x)}
 
-    return WeightSpec(groups, arrays, apply)
+    return WeightSpec(groups, arrays, activations)
 
 
 def cnn(
@@ -94,7 +98,8 @@ def cnn(
     groups["out"] = Group(d_out, False)
     arrays |= {"dense.kernel": (names[-1], "out"), "dense.bias": ("out",)}
 
-    def apply(weights: Weights, x: Array) -> Array:
+    def activations(weights: Weights, x: Array) -> dict[str, Array]:
+        values = {}
         for i in range(1, len(channels) + 1):
             x = jax.lax.conv_general_dilated(
                 x[None],
@@ -103,7 +108,7 @@ def cnn(
                 padding="SAME",
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
             )[0]
-            x = act(x + weights[f"conv{i}.bias"][None, None])
-        return _dense(weights, "dense", x.mean((0, 1)))
+            x = values[f"c{i}"] = act(x + weights[f"conv{i}.bias"][None, None])
+        return values | {"out": _dense(weights, "dense", x.mean((0, 1)))}
 
-    return WeightSpec(groups, arrays, apply)
+    return WeightSpec(groups, arrays, activations)

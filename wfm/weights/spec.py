@@ -39,12 +39,13 @@ class WeightSpec:
     or, for plain feature axes such as a convolution's height and width, a size. An array *enters*
     the group of its last labelled axis and *leaves* the groups of the ones before it, as in
     flax: a kernel is `("in", "out")`, a bias `("out",)`.
-    `apply(weights, x)` computes the outputs of one input `x`; it must not depend on group sizes.
+    `activations(weights, x)` computes, for one input `x`, what the neurons of each group but the
+    inputs give: arrays whose last axis runs over the group. It must not depend on group sizes.
     """
 
     groups: Mapping[str, Group]
     arrays: Mapping[str, Axes]
-    apply: Callable[[Weights, Array], Array]
+    activations: Callable[[Weights, Array], dict[str, Array]]
 
     def __post_init__(self):
         for name, axes in self.arrays.items():
@@ -53,6 +54,10 @@ class WeightSpec:
                 raise ValueError(
                     f"array {name!r} has an axis over the unknown group {unknown[0]!r}"
                 )
+
+    def apply(self, weights: Weights, x: Array) -> Array:
+        """The outputs for one input `x`."""
+        return self.activations(weights, x)[self.output]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the array `name`."""

@@ -30,6 +30,22 @@ def permute(
     return {name: act(name) for name in spec.arrays}
 
 
+def mix(spec: WeightSpec, matrices: Mapping[str, Float[Array, "n n"]], weights: Weights) -> Weights:
+    """Multiply every axis over a group named in `matrices` by the group's matrix.
+
+    For permutation matrices, with P[i, π(i)] = 1, this is `permute` by π.
+    """
+
+    def act(name: str) -> Array:
+        array = weights[name]
+        for axis, group in spec.labels(name).items():
+            if group in matrices:
+                array = jnp.moveaxis(jnp.tensordot(matrices[group], array, (1, axis)), 0, axis)
+        return array
+
+    return {name: act(name) for name in spec.arrays}
+
+
 def rescale(
     spec: WeightSpec, factors: Mapping[str, Float[Array, " n"]], weights: Weights
 ) -> Weights:

@@ -50,6 +50,10 @@ class WeightSet(eqx.Module):
         trajectory = np.asarray(self.trajectory)[order]
         return self.select(jnp.asarray(order[np.append(trajectory[1:] != trajectory[:-1], True)]))
 
+    def initial_of_each(self) -> Weights:
+        """The weights that each snapshot was trained from, one row for each snapshot."""
+        return jax.tree.map(lambda a: a[self.trajectory], self.initial)
+
     def split(self, held_out: float, seed: int = 0) -> tuple["WeightSet", "WeightSet"]:
         """Two parts that share no trajectory; the second has the share `held_out` of them."""
         names = np.unique(self.trajectory)

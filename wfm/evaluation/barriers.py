@@ -1,0 +1,94 @@
+"""How much worse than two networks are those on the way between them?"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from wfm.manifolds import Manifold
+from wfm.tasks import Split, cross_entropy
+from wfm.weights import Matching, Weights, WeightSpec, align_each, in_chunks
+
+MIDPOINT = (0.5,)
+CHUNK = 512
+
+
+def barriers(
+    spec: WeightSpec,
+    space: Manifold,
+    points: Weights,
+    split: Split,
+    times: Sequence[float] = MIDPOINT,
+    matching: Matching | None = None,
+) -> Float[Array, "n n"]:
+    """Loss barriers (nats) between all pairs of stacked networks, given as points of `space`.
+
+    max over `times` t of L(γ(t)) - (1 - t) L(γ(0)) - t L(γ(1)), where γ is the geodesic of
+    `space` between the two (Frankle et al. 2020, Entezari et al. 2022: the straight line) and L the
+    mean loss on `split`; negative where networks on the way are better. With `matching`, the
+    second network of each pair is aligned to the first before.
+    """
+    spec.check(points, batch_dims=1)
+    n = len(next(iter(points.values())))
+    if n < 2:
+        raise ValueError(f"barriers lie between networks; give at least two, got {n}")
+    if not len(times) or not all(0 <= t <= 1 for t in times):
+        raise ValueError(f"times on the way lie between 0 and 1, got {tuple(times)}")
+    first, second = np.triu_indices(n, 1)
+    ends = _losses(spec, points, split)
+
+    def between(rows: tuple[Array, Array]) -> Array:
+        i, j = rows
+        a, b = (jax.tree.map(lambda w, r=r: w[r], points) for r in rows)
+        if matching:
+            b, _ = align_each(spec, a, b, matching)
+        return _barrier(spec, space, split, jnp.asarray(times), a, b, ends[i], ends[j])
+
+    values = in_chunks(between, (jnp.asarray(first), jnp.asarray(second)), CHUNK)
+    upper = jnp.zeros((n, n)).at[first, second].set(values)
+    return upper + upper.T
+
+
+def mean_barrier(matrix: Float[Array, "n n"]) -> dict[str, float]:
+    """`mean` over pairs, and its standard `error` over networks (the jackknife's)."""
+    n = len(matrix)
+    total = float(matrix.sum())
+    mean = total / (n * (n - 1))
+    if n < 3:
+        return {"mean": mean, "error": float("nan")}
+    without = (total - 2 * np.asarray(matrix, float).sum(1)) / ((n - 1) * (n - 2))
+    error = ((n - 1) / n * ((without - without.mean()) ** 2).sum()) ** 0.5
+    return {"mean": mean, "error": float(error)}
+
+
+@eqx.filter_jit
+def _losses(spec: WeightSpec, weights: Weights, split: Split) -> Float[Array, " n"]:
+    return jax.vmap(partial(_loss, spec, split))(weights)
+
+
+def _loss(spec: WeightSpec, split: Split, weights: Weights) -> Float[Array, ""]:
+    return cross_entropy(jax.vmap(partial(spec.apply, weights))(split.x), split.y)
+
+
+@eqx.filter_jit
+def _barrier(
+    spec: WeightSpec,
+    space: Manifold,
+    split: Split,
+    times: Float[Array, " k"],
+    a: Weights,
+    b: Weights,
+    loss_a: Float[Array, " n"],
+    loss_b: Float[Array, " n"],
+) -> Float[Array, " n"]:
+    def one(a: Weights, b: Weights, loss_a: Array, loss_b: Array) -> Array:
+        excess = lambda t: (  # noqa: E731
+            _loss(spec, split, space.geodesic(a, b, t)) - (1 - t) * loss_a - t * loss_b
+        )
+        return jax.lax.map(excess, times).max()
+
+    return jax.vmap(one)(a, b, loss_a, loss_b)

@@ -1,0 +1,35 @@
+"""Matching neurons by what they compute on data."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from wfm.ot import best_assignment
+from wfm.weights.matching import Matching
+from wfm.weights.spec import Weights, WeightSpec
+from wfm.weights.symmetry import Permutation
+
+
+class ActivationMatching(Matching):
+    """By activations on `inputs`: in each group Σ ‖z_reference − π(z)‖² over inputs → min.
+
+    One linear assignment for each group, on inner products of activations (Ainsworth, Hayase &
+    Srinivasa 2023, section 3.1, after Li et al. 2015). Exact, and independent between groups.
+    """
+
+    inputs: Float[Array, "m ..."]
+
+    def __check_init__(self):
+        if len(self.inputs) < 1:
+            raise ValueError("activation matching needs at least one input to compare neurons on")
+
+    def __call__(self, spec: WeightSpec, reference: Weights, weights: Weights) -> Permutation:
+        ours, theirs = (self._activations(spec, w) for w in (reference, weights))
+        return {group: best_assignment(ours[group].T @ theirs[group]) for group in spec.permutable}
+
+    def _activations(self, spec: WeightSpec, weights: Weights) -> dict[str, Array]:
+        """Per group, a column for each neuron: over inputs, and places or depths if there are."""
+        values = jax.vmap(partial(spec.activations, weights))(self.inputs)
+        return {group: jnp.reshape(a, (-1, a.shape[-1])) for group, a in values.items()}

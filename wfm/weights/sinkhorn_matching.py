@@ -1,0 +1,103 @@
+"""Matching neurons by gradient descent over soft permutations (Sinkhorn re-basin)."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from wfm.ot import best_assignment, sinkhorn
+from wfm.weights.matching import Matching
+from wfm.weights.spec import Weights, WeightSpec
+from wfm.weights.symmetry import Permutation, mix
+
+Scores = dict[str, Float[Array, "n n"]]
+Loss = Callable[[Weights], Float[Array, ""]]
+
+
+class Objective(eqx.Module):
+    """What softly permuted networks are judged by; losses of Peña et al. (2023, section 3.2)."""
+
+    @abc.abstractmethod
+    def __call__(self, reference: Weights, moved: Weights, key: Key[Array, ""]) -> Float[Array, ""]:
+        """A number that is small where `moved` fits `reference`; `key` for random objectives."""
+
+
+class SquaredDistance(Objective):
+    """L2: ‖reference − moved‖²."""
+
+    def __call__(self, reference: Weights, moved: Weights, key: Key[Array, ""]) -> Float[Array, ""]:
+        return sum(
+            (jnp.sum((reference[name] - moved[name]) ** 2) for name in reference), jnp.zeros(())
+        )
+
+
+class MidpointLoss(Objective):
+    """Mid: `loss` half-way between the networks."""
+
+    loss: Loss
+
+    def __call__(self, reference: Weights, moved: Weights, key: Key[Array, ""]) -> Float[Array, ""]:
+        return self.loss(_between(reference, moved, 0.5))
+
+
+class RandomPointLoss(Objective):
+    """Rnd: `loss` at a uniformly random place between the networks."""
+
+    loss: Loss
+
+    def __call__(self, reference: Weights, moved: Weights, key: Key[Array, ""]) -> Float[Array, ""]:
+        return self.loss(_between(reference, moved, jax.random.uniform(key)))
+
+
+def _between(a: Weights, b: Weights, t: Any) -> Weights:
+    return jax.tree.map(lambda x, y: x + t * (y - x), a, b)
+
+
+class SinkhornMatching(Matching):
+    """By gradient descent on `objective` over soft permutations, rounded at the end.
+
+    Sinkhorn re-basin (Peña et al. 2023): each group's soft permutation is `sinkhorn(X, τ)`, the
+    scores X are learned by Adam for `steps` steps while the temperature τ falls geometrically
+    between `temperatures`, and the linear assignment on X is the result. X starts at zero, where
+    all permutations weigh the same, so the result does not depend on the order of neurons.
+    """
+
+    objective: Objective = SquaredDistance()
+    steps: int = eqx.field(static=True, default=100)
+    learning_rate: float = eqx.field(static=True, default=0.1)
+    temperatures: tuple[float, float] = eqx.field(static=True, default=(1.0, 0.5))
+    seed: int = eqx.field(static=True, default=0)
+
+    def __check_init__(self):
+        if self.steps < 1 or not min(self.learning_rate, *self.temperatures) > 0:
+            raise ValueError(
+                f"steps, learning rate and temperatures must be positive, got {self.steps}, "
+                f"{self.learning_rate} and {self.temperatures}"
+            )
+
+    def __call__(self, spec: WeightSpec, reference: Weights, weights: Weights) -> Permutation:
+        optimizer = optax.adam(self.learning_rate)
+
+        def loss(scores: Scores, temperature: Array, key: Key[Array, ""]) -> Float[Array, ""]:
+            plans = {group: sinkhorn(x, temperature) for group, x in scores.items()}
+            return self.objective(reference, mix(spec, plans, weights), key)
+
+        def step(state, inputs):
+            scores, moments = state
+            gradient = jax.grad(loss)(scores, *inputs)
+            change, moments = optimizer.update(gradient, moments)
+            return (jax.tree.map(jnp.add, scores, change), moments), None
+
+        sizes = {group: spec.groups[group].size for group in spec.permutable}
+        scores = {group: jnp.zeros((n, n)) for group, n in sizes.items()}
+        first, last = self.temperatures
+        temperatures = jnp.geomspace(first, last, self.steps)
+        keys = jax.random.split(jax.random.key(self.seed), self.steps)
+        state = (scores, optimizer.init(scores))
+        (scores, _), _ = jax.lax.scan(step, state, (temperatures, keys))
+        return {group: best_assignment(x) for group, x in scores.items()}
