@@ -31,7 +31,7 @@ def get_config(variant: str = "breast_cancer") -> ConfigDict:
         base.zoo.update({"epochs": 300, "burn_in": 60})
     if published:
         _as_published(base)
-    config.rows = {
+    rows: Any = {
         f"{kind}_{column}": {"flow": {"kind": kind} | flow, "field": field}
         for kind in ("euclidean", "normalized", "geometric")
         for column, (flow, field) in _columns(published).items()
@@ -39,7 +39,8 @@ def get_config(variant: str = "breast_cancer") -> ConfigDict:
     if not published:
         # What most other systems use: a plain network of the aligned, flattened weights.
         flat = {"flow": {"kind": "euclidean"}, "field": {"kind": "mlp", "width": 256}}
-        config.rows.flat_mlp_aligned = flat
+        rows |= {"flat_mlp_aligned": flat}
+    config.rows = rows
     config.barriers = ConfigDict()
     config.barriers.networks = 250
     return config

@@ -75,9 +75,10 @@ def run(config: Config, path: str) -> None:
         )
         for name, run in couplings.items()
     }
-    ways = matchings(experiment.quotient.spec, experiment.task)
-    for name, n in ALIGNED.items():
-        times[f"aligning {n} networks, {name}"] = timed(aligning(experiment, n, ways[name]))
+    for name, matching in matchings(experiment.quotient.spec, experiment.task).items():
+        if matching and name in ALIGNED:
+            work = aligning(experiment, ALIGNED[name], matching)
+            times[f"aligning {ALIGNED[name]} networks, {name}"] = timed(work)
     workdir.finish({"medians": times})
     for name, seconds in times.items():
         print(
