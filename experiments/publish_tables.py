@@ -125,7 +125,9 @@ def spread_table(rows: dict[str, Any]) -> str:
         "| row | accuracy, over seeds | loss, over seeds | novelty | disagrees | seconds |",
         "|---|---|---|---|---|---|",
     ]
-    for name, row in rows.items():
+    order = [*(f"{kind}_{column}" for kind in KINDS for column in COLUMNS), *OTHERS]
+    for name in sorted(rows, key=lambda r: (order.index(r) if r in order else -1, r)):
+        row = rows[name]
         cells = [f"{row[m]['value']:.4f} ± {row[m]['seed_std']:.4f}" for m in ("accuracy", "loss")]
         for metric in ("novelty", "disagreement"):
             cells.append(f"{row[metric]['value']:.3f}" if metric in row else "")

@@ -175,7 +175,7 @@ def heat_maps(matrices: Mapping[str, ArrayLike], path: Path) -> None:
     arrays = {name: np.asarray(m) for name, m in matrices.items()}
     top = max(float(np.quantile(m, 0.99)) for m in arrays.values())
     figure, grid = plt.subplots(
-        1, len(arrays), figsize=(4.2 * len(arrays), 3.8), layout="constrained", squeeze=False
+        1, len(arrays), figsize=(4.2 * len(arrays), 4.4), layout="constrained", squeeze=False
     )
     colors = ScalarMappable(Normalize(-top, top), "RdBu_r")
     for axes, (name, matrix) in zip(grid[0], arrays.items(), strict=True):
@@ -188,7 +188,7 @@ def heat_maps(matrices: Mapping[str, ArrayLike], path: Path) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
 
 
