@@ -32,10 +32,12 @@ def run(config: Config, path: str) -> None:
     workdir = Workdir(path, config)
     # Cells differ in constants only here and there: most of what one compiles serves the others.
     jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     cells: dict[str, list[dict[str, Any]]] = {row: [] for row in config.rows}
     for (row, seed), cell in configs.items():
         print(f"\n{row}, seed {seed}", flush=True)
         cells[row].append(_run_cell(workdir, cell, workdir / row / f"seed{seed}"))
+        jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
     with workdir.stage("barriers"):
         first = next(iter(configs.values()))
         first.zoo.networks = config.barriers.networks
