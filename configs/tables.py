@@ -3,7 +3,7 @@
 Command    python -m experiments.tables --config=configs/tables.py:wine --workdir=runs/tables/wine
 Variants   breast_cancer, digits, wine; published: breast cancer with the thesis's settings
 Hardware   2 CPU cores, 3.3 GB; published: a GPU
-Time       31 minutes breast_cancer, 22 digits, 16 wine; published: an estimate is in docs/results/uci.md
+Time       31 minutes breast_cancer, 22 digits, 16 wine; published: see docs/results/uci.md
 Expected   docs/results/uci.md
 """
 

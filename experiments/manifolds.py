@@ -24,8 +24,8 @@ from jaxtyping import Array, Float, Key
 from experiments.command import Config, choose, main
 from experiments.workdir import Workdir
 from wfm.fields import MLPField
-from wfm.flows import Flow, Velocity
-from wfm.flows.path import normal_like
+from wfm.flows import Flow, Integrator, Velocity
+from wfm.flows.draws import normal_like
 from wfm.manifolds import Manifold, Sphere, Torus
 from wfm.training import flow_trainer, muon, progress_bar
 
@@ -111,7 +111,8 @@ def learn(
         c.report_every,
         lambda state, metrics: report(int(state.step), metrics["loss"]),
     )
-    one = lambda key: flow.sample(bind(state.average), key, config.sampling.steps)  # noqa: E731
+    how = Integrator(config.sampling.steps)
+    one = lambda key: flow.sample(bind(state.average), key, how)  # noqa: E731
     samples = jax.jit(jax.vmap(one))(jax.random.split(keys[3], config.sampling.points))
     return data, samples
 

@@ -40,7 +40,7 @@ from wfm.evaluation import (
     stack_flat,
     with_noise,
 )
-from wfm.flows import BetaTime, Flow, GeodesicPath, Prior, Pushforward, Reference
+from wfm.flows import BetaTime, Flow, GeodesicPath, Integrator, Prior, Pushforward, Reference
 from wfm.tasks import Task, load_task
 from wfm.training import (
     Checkpoints,
@@ -279,7 +279,7 @@ def sampler(
 ) -> Callable[[Key[Array, ""]], Weights]:
     """From a key to as many new networks as the config asks for, compiled."""
     c = config.sampling
-    one = lambda key: form.decode(flow.sample(field, key, c.steps))  # noqa: E731
+    one = lambda key: form.decode(flow.sample(field, key, Integrator(c.steps)))  # noqa: E731
     return jax.jit(lambda key: jax.vmap(one)(jax.random.split(key, c.networks)))
 
 

@@ -9,27 +9,49 @@ from wfm.flows.coupling import (
     OptimalTransport,
 )
 from wfm.flows.flow import Field, Flow
+from wfm.flows.guidance import Guided, Objective, guide
+from wfm.flows.integrator import Integrator, denser_early, denser_late, uniform
+from wfm.flows.likelihood import Divergence, Exact, Hutchinson
+from wfm.flows.noise import Noise, ScoreNoise, TangentNoise
 from wfm.flows.path import BetaTime, GeodesicPath
 from wfm.flows.prediction import EndPoint, Prediction, Velocity
 from wfm.flows.prior import Prior, Pushforward, Reference
-from wfm.flows.solver import GeodesicEuler
+from wfm.flows.solver import GeodesicRungeKutta, euler, in_flat_space, midpoint, rk4, tsit5
 
 __all__ = [
     "BetaTime",
     "Coupling",
+    "Divergence",
     "EndPoint",
     "EntropicTransport",
     "EquivariantTransport",
+    "Exact",
     "Field",
     "Flow",
-    "GeodesicEuler",
     "GeodesicPath",
+    "GeodesicRungeKutta",
     "Given",
+    "Guided",
+    "Hutchinson",
     "Independent",
+    "Integrator",
+    "Noise",
+    "Objective",
     "OptimalTransport",
     "Prediction",
     "Prior",
     "Pushforward",
     "Reference",
+    "ScoreNoise",
+    "TangentNoise",
     "Velocity",
+    "denser_early",
+    "denser_late",
+    "euler",
+    "guide",
+    "in_flat_space",
+    "midpoint",
+    "rk4",
+    "tsit5",
+    "uniform",
 ]

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -17,6 +17,8 @@ from wfm.ot import best_assignment, sinkhorn
 class Coupling(eqx.Module):
     """A way to pair data with draws of the prior; the one place that sees a batch as a whole."""
 
+    independent: ClassVar[bool] = False  # whether x₀ says nothing about x₁
+
     @abc.abstractmethod
     def pair(
         self, space: Manifold, prior: Prior, batch: Any, key: Key[Array, ""]
@@ -29,6 +31,8 @@ class Coupling(eqx.Module):
 
 class Independent(Coupling):
     """Fresh draws of the prior."""
+
+    independent: ClassVar[bool] = True
 
     def pair(
         self, space: Manifold, prior: Prior, batch: Point, key: Key[Array, ""]

@@ -1,19 +1,22 @@
 """A flow: geometry, prior, path, coupling, times and prediction, composed."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from wfm.flows.coupling import Coupling, Independent
+from wfm.flows.integrator import Integrator
+from wfm.flows.likelihood import Divergence, Exact, integrate_divergence
+from wfm.flows.noise import Noise
 from wfm.flows.path import BetaTime, GeodesicPath
 from wfm.flows.prediction import EndPoint, Prediction, Unit
 from wfm.flows.prior import Prior, Reference
-from wfm.flows.solver import GeodesicEuler
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.manifolds.base import Scalar
 
@@ -83,22 +86,140 @@ class Flow(eqx.Module):
         """Velocity dx/dt at time `t` in `x`."""
         return self.prediction.velocity(self.space, self.target, t, x, field(t, x))
 
-    def integrate(self, field: Field, x0: Point, steps: int = 64) -> Point:
-        """Where the flow carries `x0` (t=0) until t=1."""
-        if steps < 1:
-            raise ValueError(f"integration needs at least 1 step, got {steps}")
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda t, x, _: self.velocity(field, t, x)),
-            GeodesicEuler(self.space),
-            t0=0.0,
-            t1=1.0,
-            dt0=None,
-            y0=x0,
-            stepsize_controller=diffrax.StepTo(jnp.linspace(0, 1, steps + 1)),
-            max_steps=steps,
-        )
-        return self.target.project(jax.tree.map(lambda a: a[-1], solution.ys))
+    def solve(
+        self,
+        field: Field,
+        x0: Point,
+        integrator: Integrator | None = None,
+        noise: Noise | None = None,
+        key: Key[Array, ""] | None = None,
+        **options: Any,
+    ) -> diffrax.Solution:
+        """The way of `x0` from t=0 on, as a solution of diffrax.
 
-    def sample(self, field: Field, key: Key[Array, ""], steps: int = 64) -> Point:
+        It ends at t=1, or with a prediction that lands at the last time of the grid but one.
+        `options` are those of `diffrax.diffeqsolve`, such as `saveat`, `adjoint` and
+        `progress_meter`. Noise needs a key.
+        """
+        integrator = integrator or Integrator()
+        velocity = partial(self.velocity, field)
+        times = self._times(integrator)
+        if noise is None:
+            term = diffrax.ODETerm(lambda t, x, _: velocity(t, x))
+            return integrator.solve(self.space, term, x0, times, **options)
+        if key is None:
+            raise ValueError("noise is random: give a key")
+        terms, wrap = noise.prepare(self.space, self.prior, self.coupling, velocity, x0, key)
+        return integrator.solve(self.space, terms, x0, times, wrap, **options)
+
+    def integrate(
+        self,
+        field: Field,
+        x0: Point,
+        integrator: Integrator | None = None,
+        noise: Noise | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Point:
+        """Where the flow carries `x0` (t=0) until t=1; by default in 64 Euler steps."""
+        solution = self.solve(field, x0, integrator, noise, key)
+        x = jax.tree.map(lambda a: a[-1], solution.ys)
+        return self.land(field, x, integrator)
+
+    def land(self, field: Field, x: Point, integrator: Integrator | None = None) -> Point:
+        """Where `x`, at the time that `solve` ends, arrives where the data live."""
+        t = self._times(integrator or Integrator())[-1]
+        if self.prediction.lands:
+            v = self.velocity(field, t, x)
+            x = self.space.exp(x, jax.tree.map(lambda v: (1 - t) * v, v))
+        return self.target.project(x)
+
+    def sample(
+        self,
+        field: Field,
+        key: Key[Array, ""],
+        integrator: Integrator | None = None,
+        noise: Noise | None = None,
+    ) -> Point:
         """A new point: a draw of the prior, carried by the flow."""
-        return self.integrate(field, self.prior.sample(key), steps)
+        x0, key = self._start(key)
+        return self.integrate(field, x0, integrator, noise, key)
+
+    def trajectory(
+        self,
+        field: Field,
+        key: Key[Array, ""],
+        integrator: Integrator | None = None,
+        noise: Noise | None = None,
+    ) -> Point:
+        """As `sample`, but stacked points at all times of the grid, the last one landed."""
+        integrator = integrator or Integrator()
+        x0, key = self._start(key)
+        saveat = diffrax.SaveAt(ts=self._times(integrator))
+        points = self.solve(field, x0, integrator, noise, key, saveat=saveat).ys
+        end = self.land(field, jax.tree.map(lambda a: a[-1], points), integrator)
+        kept = jax.tree.map(lambda a: a[: integrator.steps], points)
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), kept, end)
+
+    def log_prob(
+        self,
+        field: Field,
+        x: Point,
+        integrator: Integrator | None = None,
+        divergence: Divergence | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Scalar:
+        """Log-density of the flow's samples at `x`, in nats, by going back to the prior.
+
+        With respect to the volume of `space`. By default 64 Euler steps and the `Exact`
+        divergence; `Hutchinson` needs a key. With a prediction that lands, the density is that of
+        the last time of the grid but one. Raises where samples or prior have no density.
+        """
+        integrator = integrator or Integrator()
+        times = self._times(integrator)[::-1]
+        x0, change = self._carry(field, x, integrator, times, divergence, key)
+        return self.prior.log_prob(x0) + change
+
+    def sample_with_log_prob(
+        self,
+        field: Field,
+        key: Key[Array, ""],
+        integrator: Integrator | None = None,
+        divergence: Divergence | None = None,
+    ) -> tuple[Point, Scalar]:
+        """A sample, and its log-density as in `log_prob`, found on the way.
+
+        With a prediction that lands, the sample has not landed yet.
+        """
+        integrator = integrator or Integrator()
+        x0, key = self._start(key)
+        times = self._times(integrator)
+        x, change = self._carry(field, x0, integrator, times, divergence, key)
+        return x, self.prior.log_prob(x0) - change
+
+    def _start(self, key: Key[Array, ""]) -> tuple[Point, Key[Array, ""]]:
+        """A draw of the prior, and a key for what follows."""
+        return self.prior.sample(key), jax.random.fold_in(key, 1)
+
+    def _carry(
+        self,
+        field: Field,
+        x: Point,
+        integrator: Integrator,
+        times: Float[Array, " times"],
+        divergence: Divergence | None,
+        key: Key[Array, ""] | None,
+    ) -> tuple[Point, Scalar]:
+        if self.space.dim != self.target.dim:
+            raise ValueError(
+                f"samples are projected from {self.space.dim} dimensions to {self.target.dim}, so "
+                "they have no density; use a flow whose paths run where the data live"
+            )
+        velocity = partial(self.velocity, field)
+        return integrate_divergence(
+            self.space, velocity, x, integrator, times, divergence or Exact(), key
+        )
+
+    def _times(self, integrator: Integrator) -> Float[Array, " times"]:
+        """From 0 to where the solver stops."""
+        times = integrator.times()
+        return times[:-1] if self.prediction.lands else times

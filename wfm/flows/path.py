@@ -2,9 +2,9 @@
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from wfm.flows.draws import normal_like
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.manifolds.base import Scalar
 
@@ -48,12 +48,3 @@ class BetaTime(eqx.Module):
     def sample(self, key: Key[Array, ""]) -> Scalar:
         """One time, by inverting the distribution function 1 - (1 - t)^b."""
         return 1 - jax.random.uniform(key) ** (1 / self.b)
-
-
-def normal_like(key: Key[Array, ""], x: Point) -> Point:
-    """Independent standard normal numbers in the structure of `x`."""
-    leaves, structure = jax.tree.flatten(x)
-    keys = jax.random.split(key, len(leaves))
-    return structure.unflatten(
-        jax.random.normal(k, jnp.shape(a)) for k, a in zip(keys, leaves, strict=True)
-    )

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.manifolds.base import Scalar
 
-SMALLEST_REMAINING_TIME = 1e-5
+SMALLEST_REMAINING_TIME = 1e-7
 
 Unit = PyTree[float] | None
 
@@ -18,14 +18,27 @@ Unit = PyTree[float] | None
 class Prediction(eqx.Module):
     """Meaning of the ambient array(s) `out` that a field returns at time t in x_t.
 
-    `space` is where x_t moves, `target` where the data live.
+    `space` is where x_t moves, `target` where the data live. Where a prediction `lands`, its
+    velocity cannot be evaluated at t=1, and integration ends with one Euler step, which lands on
+    the predicted end point.
     """
+
+    @property
+    @abc.abstractmethod
+    def lands(self) -> bool:
+        """Whether integration ends with an Euler step."""
 
     @abc.abstractmethod
     def velocity(
         self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
     ) -> Tangent:
         """Velocity of the flow at `x`."""
+
+    @abc.abstractmethod
+    def end_point(
+        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
+    ) -> Point:
+        """x̂₁: where `x` will end if the velocity stays as it is."""
 
     @abc.abstractmethod
     def loss(
@@ -47,11 +60,20 @@ class EndPoint(Prediction):
     The loss is the squared geodesic distance from x̂₁ to x₁.
     """
 
+    @property
+    def lands(self) -> bool:
+        return True
+
     def velocity(
         self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
     ) -> Tangent:
         remaining = jnp.maximum(1 - t, SMALLEST_REMAINING_TIME)
         return jax.tree.map(lambda v: v / remaining, space.log(x, target.project(out)))
+
+    def end_point(
+        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
+    ) -> Point:
+        return target.project(out)
 
     def loss(
         self,
@@ -70,10 +92,20 @@ class EndPoint(Prediction):
 class Velocity(Prediction):
     """`out`, projected to the tangent space, is the velocity (Chen & Lipman 2024, equation 13)."""
 
+    @property
+    def lands(self) -> bool:
+        return False
+
     def velocity(
         self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
     ) -> Tangent:
         return space.to_tangent(x, out)
+
+    def end_point(
+        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
+    ) -> Point:
+        v = space.to_tangent(x, out)
+        return target.project(space.exp(x, jax.tree.map(lambda v: (1 - t) * v, v)))
 
     def loss(
         self,

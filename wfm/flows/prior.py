@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Key
@@ -21,6 +22,12 @@ class Prior(eqx.Module):
     def log_prob(self, x: Point) -> Scalar:
         """Log-density at `x`; raises `NotImplementedError` where none is known."""
 
+    def gaussian(self) -> tuple[Any, Any]:
+        """Mean and standard deviation by array, where entries are independent Gaussians."""
+        raise NotImplementedError(
+            f"draws of {type(self).__name__} are not Gaussian; use a Reference prior in flat space"
+        )
+
 
 class Reference(Prior):
     """The manifold's own distribution: uniform on spheres and tori, Gaussian in flat parts."""
@@ -32,6 +39,9 @@ class Reference(Prior):
 
     def log_prob(self, x: Point) -> Scalar:
         return self.manifold.log_prob_random(x)
+
+    def gaussian(self) -> tuple[Any, Any]:
+        return self.manifold.gaussian()
 
 
 class Pushforward(Prior):

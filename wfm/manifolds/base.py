@@ -62,6 +62,17 @@ class Manifold(eqx.Module):
     def ambient(self) -> "Manifold":
         """The flat space that holds the manifold's ambient coordinates."""
 
+    @property
+    def is_vector_space(self) -> bool:
+        """Whether points may be added and scaled without leaving the manifold."""
+        return False
+
+    def gaussian(self) -> tuple[PyTree[float], PyTree[float]]:
+        """Mean and standard deviation of `random`, where its entries are independent Gaussians."""
+        raise NotImplementedError(
+            f"reference draws of {type(self).__name__} are not Gaussian; use a flat space"
+        )
+
     def norm(self, x: Point, v: Tangent) -> Scalar:
         """Length of `v`, with gradient 0 at `v = 0`."""
         return safe_sqrt(self.inner(x, v, v))

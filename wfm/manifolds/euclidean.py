@@ -58,5 +58,12 @@ class Euclidean(Manifold):
     def log_prob_random(self, x: Float[Array, "..."]) -> Scalar:
         return jax.scipy.stats.norm.logpdf(x, self.mean, self.std).sum()
 
+    @property
+    def is_vector_space(self) -> bool:
+        return True
+
+    def gaussian(self) -> tuple[float, float]:
+        return self.mean, self.std
+
     def ambient(self) -> "Euclidean":
         return self

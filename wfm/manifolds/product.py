@@ -64,5 +64,15 @@ class Product(Manifold):
     def log_prob_random(self, x: Point) -> Scalar:
         return self._total("log_prob_random", x)
 
+    @property
+    def is_vector_space(self) -> bool:
+        return all(factor.is_vector_space for factor in self._leaves())
+
+    def gaussian(self) -> tuple[Any, Any]:
+        moments = [factor.gaussian() for factor in self._leaves()]
+        structure = jax.tree.structure(self.factors, is_leaf=_is_factor)
+        mean, std = (structure.unflatten(part) for part in zip(*moments, strict=True))
+        return mean, std
+
     def ambient(self) -> "Product":
         return Product(self._map("ambient"))

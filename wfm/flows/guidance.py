@@ -1,0 +1,87 @@
+"""Guidance: a flow whose velocity also goes down an objective."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from wfm.flows.flow import Flow
+from wfm.flows.prediction import Prediction, Unit
+from wfm.manifolds import Manifold, Point, Tangent
+from wfm.manifolds.base import Scalar
+
+Objective = Callable[[Point, Key[Array, ""]], Scalar]
+
+
+class Guided(Prediction):
+    """The velocity of `prediction`, minus `scale` times the Riemannian gradient of `objective`.
+
+    `objective(point, key)` is a number to be made small, such as the loss on a mini-batch that
+    `key` draws; every time t has a batch of its own, so that the velocity stays a function of
+    time and place and all solvers and likelihoods work. The gradient is taken at the predicted
+    end point x̂₁ and transported to x_t, without derivatives of the field; or at x_t itself
+    (Erdogan 2025), which early on is a network that computes nothing yet. `scale` is a number or
+    a function of t. Euler's method with n steps moves as n steps of gradient descent with rate
+    scale / n.
+    """
+
+    prediction: Prediction
+    objective: Objective = eqx.field(static=True)
+    scale: float | Callable[[Scalar], Scalar] = eqx.field(static=True)
+    key: Key[Array, ""]
+    at_end_point: bool = eqx.field(static=True, default=True)
+
+    @property
+    def lands(self) -> bool:
+        return self.prediction.lands
+
+    def velocity(
+        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
+    ) -> Tangent:
+        v = self.prediction.velocity(space, target, t, x, out)
+        scale = self.scale(t) if callable(self.scale) else self.scale
+        down = self._gradient(space, target, t, x, out)
+        return jax.tree.map(lambda v, g: v - scale * g, v, down)
+
+    def end_point(
+        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
+    ) -> Point:
+        return self.prediction.end_point(space, target, t, x, out)
+
+    def loss(
+        self,
+        space: Manifold,
+        target: Manifold,
+        x: Point,
+        x1: Point,
+        v: Tangent,
+        out: Point,
+        unit: Unit,
+    ) -> Scalar:
+        return self.prediction.loss(space, target, x, x1, v, out, unit)
+
+    def _gradient(
+        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
+    ) -> Tangent:
+        bits = jax.lax.bitcast_convert_type(jnp.asarray(t, jnp.float32), jnp.uint32)
+        gradient = jax.grad(self.objective)
+        key = jax.random.fold_in(self.key, bits)
+        if not self.at_end_point:
+            return space.to_tangent(x, gradient(x, key))
+        end = self.end_point(space, target, t, x, out)
+        return space.transport(end, x, target.to_tangent(end, gradient(end, key)))
+
+
+def guide(
+    flow: Flow,
+    objective: Objective,
+    scale: float | Callable[[Scalar], Scalar],
+    key: Key[Array, ""],
+    at_end_point: bool = True,
+) -> Flow:
+    """`flow`, guided down `objective`; see `Guided`."""
+    guided: Any = Guided(flow.prediction, objective, scale, key, at_end_point)
+    return eqx.tree_at(lambda f: f.prediction, flow, guided)

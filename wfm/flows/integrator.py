@@ -1,0 +1,81 @@
+"""How a flow is integrated: the grid of times, the solver, and who chooses the steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from wfm.flows.solver import MakeSolver, euler
+from wfm.manifolds import Manifold, Point
+
+Grid = Callable[[int], Float[Array, " times"]]
+MOST_ADAPTIVE_STEPS = 16**4
+
+
+def uniform(steps: int) -> Float[Array, " times"]:
+    """Equal steps from 0 to 1."""
+    return jnp.linspace(0, 1, steps + 1)
+
+
+def denser_early(steps: int) -> Float[Array, " times"]:
+    """Steps that grow in proportion to their number: t = s²."""
+    return uniform(steps) ** 2
+
+
+def denser_late(steps: int) -> Float[Array, " times"]:
+    """Steps that shrink in proportion to the number of those left: t = 1 - (1 - s)²."""
+    return 1 - (1 - uniform(steps)) ** 2
+
+
+class Integrator(eqx.Module):
+    """A number of steps, their grid and a solver; with a `controller`, adaptive steps instead.
+
+    `solver` makes a solver for a space: `euler`, `midpoint`, `rk4`, `tsit5`, or
+    `in_flat_space(any diffrax solver)`. An adaptive controller, such as
+    `diffrax.PIDController(rtol=1e-3, atol=1e-4)`, needs a solver that estimates its error; steps
+    and grid then say only where trajectories are saved.
+    """
+
+    steps: int = eqx.field(static=True, default=64)
+    solver: MakeSolver = eqx.field(static=True, default=euler)
+    grid: Grid = eqx.field(static=True, default=uniform)
+    controller: diffrax.AbstractStepSizeController | None = None
+
+    def __check_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"integration needs at least 1 step, got {self.steps}")
+
+    def times(self) -> Float[Array, " times"]:
+        """The grid from 0 to 1."""
+        return self.grid(self.steps)
+
+    def solve(
+        self,
+        space: Manifold,
+        terms: Any,
+        y0: Point,
+        times: Float[Array, " times"],
+        wrap: Callable[[diffrax.AbstractSolver], diffrax.AbstractSolver] = lambda s: s,
+        **options: Any,
+    ) -> diffrax.Solution:
+        """Integrate `terms` in `space` from the first to the last of `times`, either way.
+
+        `wrap` changes the solver; `options` are those of `diffrax.diffeqsolve`.
+        """
+        if len(times) > 1:
+            steps = {"dt0": None, "stepsize_controller": self.controller or diffrax.StepTo(times)}
+        else:  # one step that is a landing: nothing is left to integrate
+            steps = {"dt0": 1.0}
+        return diffrax.diffeqsolve(
+            terms,
+            wrap(self.solver(space)),
+            t0=times[0],
+            t1=times[-1],
+            y0=y0,
+            max_steps=MOST_ADAPTIVE_STEPS if self.controller else self.steps,
+            **steps,
+            **options,
+        )

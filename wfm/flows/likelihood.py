@@ -1,0 +1,107 @@
+"""Change of density along a flow."""
+
+import abc
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from wfm.flows.draws import normal_like, rademacher_like
+from wfm.flows.integrator import Integrator
+from wfm.flows.noise import VelocityAt
+from wfm.manifolds import Euclidean, Manifold, Point, Product, Tangent
+from wfm.manifolds.base import Scalar
+
+BASIS_CHUNK = 64  # directions at a time, so that memory stays bounded
+
+
+class Divergence(eqx.Module):
+    """A way to compute the Riemannian divergence of a tangent field.
+
+    On a manifold in ambient coordinates with the metric of the space around it, div v is the
+    trace of P Dv P, where P projects to the tangent space (Absil, Mahony & Sepulchre 2008,
+    section 5.3; Mathieu & Nickel 2020, arXiv 2006.10605, section 3).
+    """
+
+    @abc.abstractmethod
+    def __call__(
+        self, space: Manifold, velocity: VelocityAt, t: Any, x: Point, key: Key[Array, ""] | None
+    ) -> tuple[Tangent, Scalar]:
+        """The velocity at `x`, and its divergence there."""
+
+
+class Exact(Divergence):
+    """The sum over all ambient directions: as many derivatives as coordinates."""
+
+    def __call__(
+        self, space: Manifold, velocity: VelocityAt, t: Any, x: Point, key: Key[Array, ""] | None
+    ) -> tuple[Tangent, Scalar]:
+        v, push = jax.linearize(lambda x: velocity(t, x), x)
+        flat, unflatten = jax.flatten_util.ravel_pytree(x)
+
+        def along(i: Array) -> Scalar:
+            direction = unflatten(jnp.zeros_like(flat).at[i].set(1))
+            return _quadratic(space, x, push, direction)
+
+        terms = jax.lax.map(along, jnp.arange(flat.size), batch_size=BASIS_CHUNK)
+        return v, terms.sum()
+
+
+class Hutchinson(Divergence):
+    """An unbiased estimate from `probes` random directions (Hutchinson 1989).
+
+    The same directions serve all of the path (Grathwohl et al. 2019, arXiv 1810.01367). Signs
+    vary less than Gaussian probes, which `gaussian` asks for.
+    """
+
+    probes: int = eqx.field(static=True, default=1)
+    gaussian: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self):
+        if self.probes < 1:
+            raise ValueError(f"an estimate needs at least 1 probe, got {self.probes}")
+
+    def __call__(
+        self, space: Manifold, velocity: VelocityAt, t: Any, x: Point, key: Key[Array, ""] | None
+    ) -> tuple[Tangent, Scalar]:
+        if key is None:
+            raise ValueError("Hutchinson's estimate draws random probes: give a key")
+        draw = normal_like if self.gaussian else rademacher_like
+        v, push = jax.linearize(lambda x: velocity(t, x), x)
+        one = lambda k: _quadratic(space, x, push, draw(k, x))  # noqa: E731
+        return v, jax.vmap(one)(jax.random.split(key, self.probes)).mean()
+
+
+def _quadratic(space: Manifold, x: Point, push: Any, direction: Point) -> Float[Array, ""]:
+    """⟨P z, Dv P z⟩."""
+    direction = space.to_tangent(x, direction)
+    return space.inner(x, direction, push(direction))
+
+
+def integrate_divergence(
+    space: Manifold,
+    velocity: VelocityAt,
+    x: Point,
+    integrator: Integrator,
+    times: Float[Array, " times"],
+    divergence: Divergence,
+    key: Key[Array, ""] | None,
+) -> tuple[Point, Scalar]:
+    """Where `velocity` carries `x` over `times`, and ∫ div v dt on the way there.
+
+    Since d log p_t(x_t)/dt = -div v (Chen et al. 2018, arXiv 1806.07366, theorem 1; on manifolds
+    Mathieu & Nickel 2020), this is how much log p falls from the first of `times` to the last.
+    """
+
+    def slope(t: Any, state: tuple[Point, Scalar], _: Any) -> tuple[Tangent, Scalar]:
+        return divergence(space, velocity, t, state[0], key)
+
+    both = Product((space, Euclidean(())))
+    start = (x, jnp.zeros(()))
+    solution = integrator.solve(both, diffrax.ODETerm(slope), start, times)
+    end, total = jax.tree.map(lambda a: a[-1], solution.ys)
+    return end, total
