@@ -195,5 +195,6 @@ def test_what_cannot_be_integrated_is_refused():
         )
     with pytest.raises(ValueError, match="at least 1 step, got 0"):
         Integrator(0)
-    with pytest.raises(ValueError, match="midpoint does not estimate its error"):
-        Integrator(4, midpoint, controller=diffrax.PIDController(1e-3, 1e-3))
+    adaptive = Integrator(4, midpoint, controller=diffrax.PIDController(1e-3, 1e-3))
+    with pytest.raises(RuntimeError, match="adaptive step sizes with a solver that does not"):
+        Flow(Sphere((3,))).sample(lambda t, x: x, KEY, adaptive)

@@ -29,7 +29,7 @@ class Guided(Prediction):
     """
 
     prediction: Prediction
-    objective: Objective = eqx.field(static=True)
+    objective: Objective
     scale: float | Callable[[Scalar], Scalar] = eqx.field(static=True)
     key: Key[Array, ""]
     at_end_point: bool = eqx.field(static=True, default=True)

@@ -1,0 +1,237 @@
+"""Densities of flows: closed forms, quadrature, estimates within their error, trained flows."""
+
+import itertools
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.manifolds.table import MANIFOLDS
+from wfm.fields import MLPField
+from wfm.flows import (
+    EndPoint,
+    Exact,
+    Flow,
+    Hutchinson,
+    Integrator,
+    Pushforward,
+    Reference,
+    Velocity,
+    euler,
+    midpoint,
+    rk4,
+    tsit5,
+)
+from wfm.flows.draws import normal_like
+from wfm.manifolds import Euclidean, Product, Sphere
+from wfm.training import learn
+
+KEY = jax.random.key(0)
+S2 = Sphere((3,))
+POLE = jnp.array([0.0, 0.0, 1.0])
+
+
+def to_pole(rate):
+    """v = rate · (e - (e·x) x): points gather at the pole as tan(φ/2) shrinks by exp(-rate)."""
+    return lambda t, x: rate * POLE
+
+
+def log_prob_at_pole(rate, x):
+    """Log-density of uniform points after unit time: push-forward under a dilation of the plane.
+
+    By stereographic projection r = tan(φ/2) goes to r e^{-rate}; the Jacobian of areas is
+    (sin φ₀ dφ₀) / (sin φ dφ).
+    """
+    half = np.arccos(np.clip(x[2], -1, 1)) / 2
+    r0 = np.tan(half) * np.exp(rate)
+    phi0 = 2 * np.arctan(r0)
+    stretch = np.sin(phi0) / np.sin(2 * half)  # dφ₀/dφ is the same ratio
+    return -np.log(4 * np.pi) + 2 * np.log(stretch)
+
+
+@pytest.mark.parametrize("solver", [euler, midpoint, rk4, tsit5])
+def test_gaussian_to_gaussian(solver):
+    """x' = a (x - c) leads N(m, s²) to N(c + (m - c) eᵃ, s² e²ᵃ)."""
+    flow = Flow(Product({"x": Euclidean((3,), std=0.5, mean=1.0)}), prediction=Velocity())
+    a, c = 0.8, -0.5
+    field = lambda t, x: {"x": a * (x["x"] - c)}  # noqa: E731
+    x = jnp.array([0.3, 2.0, 4.0])
+    steps = 1000 if solver is euler else 32
+    found = jax.jit(lambda x: flow.log_prob(field, {"x": x}, Integrator(steps, solver)))(x)
+    exact = jax.scipy.stats.norm.logpdf(x, c + (1 - c) * np.exp(a), 0.5 * np.exp(a)).sum()
+    assert abs(found - exact) < (2e-2 if solver is euler else 2e-4)
+
+
+@pytest.mark.parametrize("rate", [0.5, 2.0])
+def test_gathering_on_the_sphere_has_its_closed_form_and_total_mass_1(rate):
+    flow = Flow(S2, prediction=Velocity())
+    how = Integrator(32, rk4)
+    log_prob = jax.jit(jax.vmap(lambda x: flow.log_prob(to_pole(rate), x, how)))
+    points, weights = sphere_quadrature(24, 48)
+    found = log_prob(points)
+    np.testing.assert_allclose(
+        found, [log_prob_at_pole(rate, x) for x in np.asarray(points)], atol=2e-3
+    )
+    assert abs((weights * jnp.exp(found)).sum() - 1) < 1e-3
+
+
+def test_a_von_mises_fisher_flow_agrees_with_quadrature():
+    """A flow along p_t ∝ exp(κ t e·x): v = f(t, z) ∇z/(1-z²) with f the flux by quadrature in z."""
+    kappa = 3.0
+    z_nodes, z_weights = (jnp.array(a) for a in np.polynomial.legendre.leggauss(200))
+
+    def density(t, z):
+        normal = (jnp.exp(kappa * t * z_nodes) * z_weights).sum()
+        return jnp.exp(kappa * t * z) / normal  # of the height
+
+    def below(t, z):
+        """Share of the mass below height z."""
+        nodes = (z + 1) / 2 * z_nodes + (z - 1) / 2
+        return (density(t, nodes) * z_weights).sum() * (z + 1) / 2
+
+    def field(t, x):
+        z = jnp.clip(x[2], -1 + 1e-4, 1 - 1e-4)
+        flux = -jax.jvp(lambda t: below(t, z), (t,), (jnp.ones_like(t),))[1]
+        return flux / density(t, z) / (1 - z**2) * POLE  # ∇z = e - z x has squared length 1 - z²
+
+    flow = Flow(S2, prediction=Velocity())
+    points, _ = sphere_quadrature(12, 4)
+    how = Integrator(24, rk4)
+    found = jax.jit(jax.vmap(lambda x: flow.log_prob(field, x, how)))(points)
+    exact = kappa * points[:, 2] + np.log(kappa / (4 * np.pi * np.sinh(kappa)))
+    np.testing.assert_allclose(found, exact, atol=2e-3)
+
+
+def sphere_quadrature(n_heights, n_angles):
+    """Points of S² and weights that integrate over it."""
+    z, w = np.polynomial.legendre.leggauss(n_heights)
+    angle = 2 * np.pi * np.arange(n_angles) / n_angles
+    z, angle = (a.ravel() for a in np.meshgrid(z, angle, indexing="ij"))
+    r = np.sqrt(1 - z**2)
+    points = np.stack([r * np.cos(angle), r * np.sin(angle), z], 1).astype(np.float32)
+    return jnp.array(points), jnp.array(np.repeat(w, n_angles) * 2 * np.pi / n_angles)
+
+
+@pytest.mark.parametrize("manifold", MANIFOLDS.values(), ids=MANIFOLDS)
+def test_divergence_of_a_gradient_field_is_the_laplacian_in_normal_coordinates(manifold):
+    """The trace over an orthonormal basis of the tangent space, by finite differences."""
+    if manifold is MANIFOLDS["nested"]:
+        pytest.skip("has parts without entries, which no basis reaches")
+    velocity = lambda t, x: manifold.to_tangent(  # noqa: E731
+        x, jax.tree.map(lambda a: jnp.sin(2 * a + 0.3 * jnp.roll(a, 1)), x)
+    )
+    with jax.enable_x64(True):
+        x = manifold.project(jax.tree.map(lambda a: a.astype(float), manifold.random(KEY)))
+        flat, unflatten = jax.flatten_util.ravel_pytree(x)
+        project = jax.vmap(
+            lambda e: jax.flatten_util.ravel_pytree(manifold.to_tangent(x, unflatten(e)))[0]
+        )(jnp.eye(flat.size))
+        values, vectors = np.linalg.eigh(np.asarray(project))
+        assert (values > 0.5).sum() == manifold.dim
+        total, h = 0.0, 1e-5
+        at = jax.jit(lambda e, h: velocity(0.0, manifold.exp(x, unflatten(h * e))))
+        for e in vectors[:, values > 0.5].T:
+            both = [jax.flatten_util.ravel_pytree(at(e, s * h))[0] for s in (1, -1)]
+            total += e @ (both[0] - both[1]) / (2 * h)
+    x32 = jax.tree.map(lambda a: a.astype(jnp.float32), x)
+    _, found = jax.jit(lambda x: Exact()(manifold, velocity, jnp.float32(0), x, None))(x32)
+    assert abs(found - total) < 1e-4 * (1 + abs(total))
+
+
+@pytest.mark.parametrize("gaussian", [False, True])
+@pytest.mark.parametrize("curved", [False, True])
+def test_hutchinson_agrees_with_exact_within_its_standard_error(gaussian, curved):
+    m = Product({"w": Sphere((6, 4), axes=0), "b": Euclidean((4,), std=0.5)})
+    flow = Flow(m if curved else m.ambient(), prediction=Velocity())
+    mix = jax.random.normal(KEY, (4, 4))
+    field = lambda t, x: {"w": jnp.sin(x["w"] @ mix + t), "b": x["w"].sum(0) - x["b"] ** 2}  # noqa: E731
+    x = m.random(jax.random.key(1))
+    how = Integrator(8, midpoint)
+    exact = jax.jit(lambda x: flow.log_prob(field, x, how))(x)
+    estimate = lambda key: flow.log_prob(field, x, how, Hutchinson(2, gaussian), key)  # noqa: E731
+    found = jax.jit(jax.vmap(estimate))(jax.random.split(KEY, 400))
+    assert found.std() > 0
+    assert abs(found.mean() - exact) < 4 * found.std() / 400**0.5
+
+
+@pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
+@pytest.mark.parametrize("divergence", [Exact(), Hutchinson(4)])
+def test_forward_and_backward_agree(prediction, divergence):
+    m = Product({"s": S2, "b": Euclidean((2,), std=0.5)})
+    flow = Flow(m, prediction=prediction)
+    lands = prediction.lands
+
+    def field(t, x):
+        move = {"s": x["s"][::-1] + t * POLE, "b": jnp.tanh(x["b"]) + x["s"][:2]}
+        end = jax.tree.map(lambda a, v: a + (1 - t) * v, x, move)
+        return end if lands else move
+
+    how = Integrator(64, rk4)
+    key = jax.random.key(3)
+    x, forward = jax.jit(lambda k: flow.sample_with_log_prob(field, k, how, divergence))(key)
+    probes = jax.random.fold_in(key, 1)
+    backward = jax.jit(lambda x: flow.log_prob(field, x, how, divergence, probes))(x)
+    assert abs(forward - backward) < 2e-3
+    if prediction is Velocity():
+        assert m.dist(x, flow.sample(field, key, how)) < 1e-5
+
+
+def test_adaptive_steps_give_the_density_too():
+    flow = Flow(S2, prediction=Velocity())
+    control = diffrax.PIDController(rtol=1e-5, atol=1e-6)
+    x = jnp.array([0.6, 0.0, 0.8])
+    how = Integrator(1, tsit5, controller=control)
+    found = jax.jit(lambda x: flow.log_prob(to_pole(1.0), x, how))(x)
+    assert abs(found - log_prob_at_pole(1.0, np.asarray(x))) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", [S2, Euclidean((2,))], ids=["sphere", "plane"])
+def test_the_density_of_a_trained_flow_integrates_to_1_and_is_that_of_its_samples(space):
+    def draw(key):
+        which, noise = jax.random.split(key)
+        centre = jnp.where(jax.random.uniform(which) < 0.7, 1.0, -1.0) * jnp.ones(space.shape)
+        centre = space.project(centre.at[0].set(0.5))
+        step = space.to_tangent(centre, normal_like(noise, centre))
+        return space.exp(centre, 0.35 * step)
+
+    data = jax.vmap(draw)(jax.random.split(KEY, 4000))
+    flow = Flow(space, prediction=Velocity())
+    field = learn(
+        flow, MLPField(data[0], width=32, depth=2, rngs=nnx.Rngs(0)), data, 600, batch_size=256
+    )
+    how = Integrator(16, rk4)
+    if space is S2:
+        points, weights = sphere_quadrature(40, 80)
+    else:
+        line = np.linspace(-5, 5, 91)
+        points = jnp.array(list(itertools.product(line, line)), jnp.float32)
+        weights = (line[1] - line[0]) ** 2
+    log_prob = jax.jit(jax.vmap(lambda x: flow.log_prob(field, x, how)))
+    density = jnp.exp(log_prob(points))
+    assert abs((weights * density).sum() - 1) < 0.01
+    # The share of samples in a half agrees with the density's.
+    samples = jax.jit(jax.vmap(lambda k: flow.sample(field, k, how)))(jax.random.split(KEY, 4000))
+    for inside in (lambda x: x[:, 1] > 0, lambda x: (x[:, 0] > 0.2) & (x[:, 1] > 0.5)):
+        share = (weights * density * inside(points)).sum()
+        error = float(share * (1 - share) / 4000) ** 0.5
+        assert abs(inside(samples).mean() - share) < 4 * error + 0.01
+    assert log_prob(data[:500]).mean() > log_prob(points).mean()
+
+
+def test_densities_that_do_not_exist_are_refused():
+    m = Product({"w": Sphere((5, 4), axes=0), "b": Euclidean((4,), std=0.3)})
+    field = lambda t, x: x  # noqa: E731
+    x = m.random(KEY)
+    with pytest.raises(ValueError, match="projected from 24 dimensions to 20"):
+        Flow(m.ambient(), target=m).log_prob(field, x)
+    moved = Pushforward(Reference(m), lambda x: x)
+    with pytest.raises(NotImplementedError, match="no known density"):
+        Flow(m, prior=moved).log_prob(field, x)
+    with pytest.raises(ValueError, match="give a key"):
+        Flow(m).log_prob(field, x, divergence=Hutchinson())
+    with pytest.raises(ValueError, match="at least 1 probe"):
+        Hutchinson(0)
