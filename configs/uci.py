@@ -57,4 +57,13 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.sampling = ConfigDict()
     config.sampling.networks = 100
     config.sampling.steps = 4  # more: wider spread, lower quality (docs/results/quality.md)
+    config.sampling.solver = "euler"  # midpoint, rk4
+    config.sampling.grid = "uniform"  # denser_early, denser_late
+    config.sampling.noise = 0.0  # scale of a tangent step before each step
+    config.sampling.noise_start = 0.0  # from this time on
+    config.sampling.guidance = 0.0  # scale of the gradient of the training loss
+    config.sampling.guidance_at = "end_point"  # or x_t
+    config.sampling.guidance_batch = 32
+    config.sampling.guidance_input_noise = 0.0  # guidance towards robustness
+    config.sampling.chunk = 128  # networks at a time
     return config

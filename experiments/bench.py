@@ -13,7 +13,7 @@ import jax
 
 from experiments.choices import COUPLINGS, matchings
 from experiments.command import Config, main
-from experiments.uci import Experiment, encode_all, sampler
+from experiments.uci import Experiment, encode_all
 from experiments.workdir import Workdir
 from wfm.weights import Matching, align_all
 
@@ -56,7 +56,7 @@ def run(config: Config, path: str) -> None:
     flow, unit = experiment.make_flow(points)
     trainer, bind, parameters = experiment.make_trainer(flow, experiment.make_field(flow, unit))
     state = trainer.init(parameters, experiment.keys["training"])
-    draw = sampler(flow, experiment.form, bind(parameters), config)
+    draw = experiment.sampling.sampler(flow, experiment.form, bind(parameters))
     pair = lambda c: jax.jit(lambda k: c.pair(flow.space, flow.prior, batch, k))  # noqa: E731
     batch = jax.tree.map(lambda a: a[: config.training.batch_size], points)
     couplings = {

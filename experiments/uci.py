@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Key
+from jaxtyping import Array
 
 from experiments import report
 from experiments.choices import (
@@ -29,6 +29,7 @@ from experiments.choices import (
     matchings,
 )
 from experiments.command import Config, choose, main
+from experiments.sampling import Sampling
 from experiments.workdir import Workdir
 from wfm.evaluation import (
     Nearest,
@@ -40,7 +41,7 @@ from wfm.evaluation import (
     stack_flat,
     with_noise,
 )
-from wfm.flows import BetaTime, Flow, GeodesicPath, Integrator, Prior, Pushforward, Reference
+from wfm.flows import BetaTime, Field, Flow, GeodesicPath, Prior, Pushforward, Reference
 from wfm.tasks import Task, load_task
 from wfm.training import (
     Checkpoints,
@@ -87,6 +88,7 @@ class Experiment:
         ways = matchings(self.quotient.spec, self.task)
         self.matching: Matching | None = choose(ways, "flow.align", config.flow.align)
         self.pairing: Pairing = choose(COUPLINGS, "flow.coupling", config.flow.coupling)
+        self.sampling = Sampling.of(config, self.form, self.task.train)
         self.field: FieldKind = choose(FIELDS, "field.kind", config.field.kind)
         check_coupling(config, self.network)
         z = config.zoo
@@ -245,8 +247,19 @@ def run(config: Config, path: str) -> None:
     print(f"Report: {workdir / 'report.html'}")
 
 
-def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
-    config, network, form = experiment.config, experiment.network, experiment.form
+class Trained(NamedTuple):
+    """What a run has before it draws samples."""
+
+    seen: WeightSet
+    held_out: WeightSet
+    reference: Weights
+    flow: Flow
+    field: Field
+
+
+def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
+    """Zoo, alignment and the trained field, from whatever of them the workdir holds already."""
+    config, network = experiment.config, experiment.network
     zoo_file = workdir / "zoo" / "zoo.safetensors"
     with workdir.stage("zoo"):
         if zoo_file.exists():
@@ -263,24 +276,20 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
         field = experiment.make_field(flow, unit)
         data = (initial, points) if experiment.pairing.from_initial else points
         bind, state = train(workdir, experiment, flow, field, data)
+    return Trained(seen, held_out, reference, flow, bind(state.average))
+
+
+def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
+    seen, held_out, reference, flow, field = prepare(experiment, workdir)
     with workdir.stage("sample"):
-        draw = sampler(flow, form, bind(state.average), config)
+        draw = experiment.sampling.sampler(flow, experiment.form, field)
         samples = jax.block_until_ready(draw(experiment.keys["sampling"]))
         save_weights(workdir / "samples.safetensors", samples)
     with workdir.stage("evaluate"):
         results, figures = evaluate_samples(experiment, reference, seen, held_out, samples)
-    results = workdir.finish({"seed": config.seed} | results)
+    results = workdir.finish({"seed": experiment.config.seed} | results)
     report.write(workdir, results, figures)
     return results
-
-
-def sampler(
-    flow: Flow, form: WeightForm, field: Callable, config: Config
-) -> Callable[[Key[Array, ""]], Weights]:
-    """From a key to as many new networks as the config asks for, compiled."""
-    c = config.sampling
-    one = lambda key: form.decode(flow.sample(field, key, Integrator(c.steps)))  # noqa: E731
-    return jax.jit(lambda key: jax.vmap(one)(jax.random.split(key, c.networks)))
 
 
 def evaluate_samples(

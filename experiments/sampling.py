@@ -1,0 +1,96 @@
+"""How networks are drawn from a trained flow, as `config.sampling` says."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+from jaxtyping import Array, Key
+
+from experiments.command import Config, choose
+from wfm.flows import (
+    Field,
+    Flow,
+    Integrator,
+    Noise,
+    Objective,
+    TangentNoise,
+    denser_early,
+    denser_late,
+    euler,
+    guide,
+    midpoint,
+    rk4,
+    uniform,
+)
+from wfm.tasks import BatchLoss, Split
+from wfm.weights import WeightForm, Weights
+
+SOLVERS = {"euler": euler, "midpoint": midpoint, "rk4": rk4}
+GRIDS = {"uniform": uniform, "denser_early": denser_early, "denser_late": denser_late}
+GUIDED_AT = {"end_point": True, "x_t": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Solver and grid, noise, and guidance by the loss on mini-batches of the training data."""
+
+    integrator: Integrator
+    noise: Noise | None
+    objective: Objective
+    guidance: float
+    at_end_point: bool
+    networks: int
+    chunk: int
+
+    @classmethod
+    def of(cls, config: Config, form: WeightForm, data: Split) -> "Sampling":
+        """What `config.sampling` asks for."""
+        c = config.sampling
+        solver = choose(SOLVERS, "sampling.solver", c.solver)
+        grid = choose(GRIDS, "sampling.grid", c.grid)
+        noise = TangentNoise(c.noise, start=c.noise_start)
+        return cls(
+            integrator=Integrator(c.steps, solver, grid),
+            noise=noise if c.noise else None,
+            objective=BatchLoss(form.spec, data, c.guidance_batch, c.guidance_input_noise),
+            guidance=c.guidance,
+            at_end_point=choose(GUIDED_AT, "sampling.guidance_at", c.guidance_at),
+            networks=c.networks,
+            chunk=c.chunk,
+        )
+
+    def sampler(
+        self, flow: Flow, form: WeightForm, field: Field
+    ) -> Callable[[Key[Array, ""]], Weights]:
+        """From a key to new networks: one compiled call, which works on `chunk` at a time."""
+        return self._compiled(lambda key: form.decode(self._draw(flow, field, key)))
+
+    def trajectories(
+        self, flow: Flow, form: WeightForm, field: Field, key: Key[Array, ""]
+    ) -> Iterator[Weights]:
+        """Networks with all times of the grid along their second axis, `chunk` at a time."""
+
+        def way(key: Key[Array, ""]) -> Weights:
+            points = self._guided(flow, key).trajectory(field, key, self.integrator, self.noise)
+            return jax.vmap(form.decode)(points)
+
+        compiled, keys = jax.jit(jax.vmap(way)), jax.random.split(key, self.networks)
+        for start in range(0, self.networks, self.chunk):
+            yield compiled(keys[start : start + self.chunk])
+
+    def _compiled(self, one: Callable) -> Callable[[Key[Array, ""]], Weights]:
+        n, chunk = self.networks, min(self.chunk, self.networks)
+
+        def all_of_them(key: Key[Array, ""]) -> Weights:
+            return jax.lax.map(one, jax.random.split(key, n), batch_size=chunk)
+
+        return jax.jit(all_of_them)
+
+    def _draw(self, flow: Flow, field: Field, key: Key[Array, ""]) -> Weights:
+        return self._guided(flow, key).sample(field, key, self.integrator, self.noise)
+
+    def _guided(self, flow: Flow, key: Key[Array, ""]) -> Flow:
+        if not self.guidance:
+            return flow
+        key = jax.random.fold_in(key, 2)
+        return guide(flow, self.objective, self.guidance, key, self.at_end_point)
