@@ -1,0 +1,126 @@
+"""Quality of samples against the number of integration steps, for each flow and solver.
+
+python -m experiments.steps --config=configs/steps.py --workdir=runs/steps [--config.KEY=VALUE …]
+
+Every flow is a run of `experiments.uci` below the workdir; its samples are drawn with each solver
+and number of steps, with and without guidance. Beside them: networks trained for as many gradient
+steps, from the prior and from unguided samples. The same command resumes.
+`experiments.publish_steps` makes a page of it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.command import Config, UsageError, choose, main
+from experiments.sampling import SOLVERS, Sampling
+from experiments.uci import Experiment, Trained, prepare
+from experiments.workdir import Workdir
+from wfm.evaluation import Nearest, evaluate
+from wfm.flows import Integrator
+from wfm.training import MetricsLog
+from wfm.weights import Weights
+from wfm.zoo import Schedule, train_zoo
+
+KEYS = ("flow", "way", "steps")
+
+
+def run(config: Config, path: str) -> None:
+    """Measure every point that the workdir does not hold yet."""
+    for name in config.solvers:
+        choose(SOLVERS, "solvers", name)
+    if not config.guidance > 0:
+        raise UsageError(f"config.guidance is {config.guidance}; guided sampling needs a scale")
+    experiments = {kind: Experiment(_flow(config, kind)) for kind in config.flows}
+    workdir = Workdir(path, config)
+    points = MetricsLog(workdir / "points.jsonl")
+    done = {tuple(p[k] for k in KEYS) for p in points.read()}
+    zoo: dict[str, Any] = {}
+    with workdir.stage("steps"):
+        for kind, experiment in experiments.items():
+            trained = prepare(experiment, Workdir(workdir / kind, experiment.config))
+            quality = _judge(experiment, trained)
+            zoo = zoo or quality(trained.seen.weights)
+            for way, steps, networks in _networks(config, experiment, trained):
+                where = dict(zip(KEYS, (kind, way, steps), strict=True))
+                if tuple(where.values()) not in done:
+                    points.write(**where, **quality(networks()))
+                    print(where, flush=True)
+            jax.clear_caches()
+    workdir.finish({"seed": config.base.seed, "zoo": zoo, "points": points.read()})
+
+
+def _flow(config: Config, kind: str) -> Config:
+    flow = config.base.copy_and_resolve_references()
+    flow.flow.kind = kind
+    return flow
+
+
+def _judge(experiment: Experiment, trained: Trained) -> Callable[[Weights], dict[str, float]]:
+    """From networks to their quality on test and validation data, and their novelty."""
+    nearest = Nearest(experiment.quotient, trained.reference, trained.seen.weights)
+    unit = jnp.median(nearest.distances(trained.held_out.weights))
+    splits = {"": experiment.task.test, "validation_": experiment.task.validation}
+
+    def quality(networks: Weights) -> dict[str, float]:
+        found = {}
+        for name, split in splits.items():
+            for metric, values in evaluate(experiment.network, networks, split).items():
+                found[name + metric] = float(values.mean())
+                found[f"{name}{metric}_error"] = float(values.std() / len(values) ** 0.5)
+        return found | {"novelty": float(jnp.median(nearest.distances(networks)) / unit)}
+
+    return quality
+
+
+def _networks(
+    config: Config, experiment: Experiment, trained: Trained
+) -> Iterator[tuple[str, int, Callable[[], Weights]]]:
+    """Ways to make networks, each with a number of steps and the work itself."""
+    key = experiment.keys["sampling"]
+
+    def drawn(solver: str, steps: int, guidance: float) -> Weights:
+        how: Sampling = dataclasses.replace(
+            experiment.sampling,
+            integrator=Integrator(steps, SOLVERS[solver]),
+            guidance=guidance,
+        )
+        return how.sampler(trained.flow, experiment.form, trained.field)(key)
+
+    def descended(initial: Weights, steps: int, optimizer: Any) -> Weights:
+        """After as many gradient steps on mini-batches of the training data."""
+        batch = config.base.sampling.guidance_batch
+        per_epoch = max(1, len(experiment.task.train) // batch)
+        schedule = Schedule(-(-steps // per_epoch), batch, burn_in=0, stride=steps)
+        zoo = train_zoo(experiment.network, experiment.task, initial, optimizer, key, schedule)
+        return _first(zoo.weights, experiment.sampling.networks)
+
+    def prior() -> Weights:
+        draws = jax.random.split(experiment.keys["prior"], experiment.sampling.networks)
+        return jax.vmap(experiment.initial.random)(draws)
+
+    adam = optax.adam(config.base.zoo.learning_rate)
+    for n in config.steps:
+        for solver in config.solvers:
+            for name, scale in {"": 0.0, " guided": config.guidance}.items():
+                yield solver + name, n, lambda s=solver, n=n, g=scale: drawn(s, n, g)
+        yield "adam from prior", n, lambda n=n: descended(prior(), n, adam)
+        unguided = lambda n=n: drawn("euler", n, 0.0)  # noqa: E731
+        yield "adam from samples", n, lambda n=n, u=unguided: descended(u(), n, adam)
+        # Guidance with n Euler steps goes as far down as n gradient steps with this rate.
+        sgd = optax.sgd(config.guidance / n)
+        yield "descent from samples", n, lambda n=n, u=unguided, o=sgd: descended(u(), n, o)
+        yield "descent from prior", n, lambda n=n, o=sgd: descended(prior(), n, o)
+
+
+def _first(weights: Weights, n: int) -> Weights:
+    """The first snapshot of each of `n` networks, which come first."""
+    return jax.tree.map(lambda a: a[:n], weights)
+
+
+if __name__ == "__main__":
+    main(run)
