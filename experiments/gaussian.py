@@ -153,9 +153,7 @@ def _draw(path: Any, values: dict[str, np.ndarray]) -> None:
     figure, grid = plt.subplots(2, 2, figsize=(10, 6), layout="constrained")
     n = next(iter(values.values())).shape[1]
     for column, field in enumerate(("ideal", "learned")):
-        for row, (of, sigma) in enumerate(
-            [(lambda x: x.ravel(), 1), (lambda x: x.mean(1), n**-0.5)]
-        ):
+        for row, (of, sigma) in enumerate([(np.ravel, 1), (lambda x: x.mean(1), n**-0.5)]):
             ax, x = grid[row, column], np.linspace(1 - 4 * sigma, 1 + 4 * sigma, 200)
             density = np.exp(-(((x - 1) / sigma) ** 2) / 2) / sigma / (2 * np.pi) ** 0.5
             ax.fill_between(x, density, color="0.85", label="true")

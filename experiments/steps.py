@@ -1,9 +1,9 @@
-"""Quality of samples against the number of integration steps, for each flow and solver.
+"""Quality of samples against the number of integration steps, for each solver.
 
-python -m experiments.steps --config=configs/steps.py --workdir=runs/steps [--config.KEY=VALUE …]
+python -m experiments.steps --config=configs/steps.py:geometric --workdir=DIR [--config.KEY=VALUE …]
 
-Every flow is a run of `experiments.uci` below the workdir; its samples are drawn with each solver
-and number of steps, with and without guidance. Beside them: networks trained for as many gradient
+The flow is trained as by `experiments.uci`; its samples are drawn with each solver and number of
+steps, with and without guidance. Beside them: networks trained for as many gradient
 steps, from the prior and from unguided samples. The same command resumes.
 `experiments.publish_steps` makes a page of it.
 """
@@ -26,7 +26,8 @@ from wfm.training import MetricsLog
 from wfm.weights import Weights
 from wfm.zoo import Schedule, train_zoo
 
-KEYS = ("flow", "way", "steps")
+LARGEST_RATE = 0.1
+KEYS = ("way", "steps")
 
 
 def run(config: Config, path: str) -> None:
@@ -35,29 +36,20 @@ def run(config: Config, path: str) -> None:
         choose(SOLVERS, "solvers", name)
     if not config.guidance > 0:
         raise UsageError(f"config.guidance is {config.guidance}; guided sampling needs a scale")
-    experiments = {kind: Experiment(_flow(config, kind)) for kind in config.flows}
+    experiment = Experiment(config.base)
     workdir = Workdir(path, config)
     points = MetricsLog(workdir / "points.jsonl")
     done = {tuple(p[k] for k in KEYS) for p in points.read()}
-    zoo: dict[str, Any] = {}
-    with workdir.stage("steps"):
-        for kind, experiment in experiments.items():
-            trained = prepare(experiment, Workdir(workdir / kind, experiment.config))
-            quality = _judge(experiment, trained)
-            zoo = zoo or quality(trained.seen.weights)
-            for way, steps, networks in _networks(config, experiment, trained):
-                where = dict(zip(KEYS, (kind, way, steps), strict=True))
-                if tuple(where.values()) not in done:
-                    points.write(**where, **quality(networks()))
-                    print(where, flush=True)
-            jax.clear_caches()
+    trained = prepare(experiment, workdir)
+    quality = _judge(experiment, trained)
+    with workdir.stage("measure"):
+        for way, steps, networks in _networks(config, experiment, trained):
+            where = dict(zip(KEYS, (way, steps), strict=True))
+            if tuple(where.values()) not in done:
+                points.write(**where, **quality(networks()))
+                print(where, flush=True)
+    zoo = quality(trained.seen.weights)
     workdir.finish({"seed": config.base.seed, "zoo": zoo, "points": points.read()})
-
-
-def _flow(config: Config, kind: str) -> Config:
-    flow = config.base.copy_and_resolve_references()
-    flow.flow.kind = kind
-    return flow
 
 
 def _judge(experiment: Experiment, trained: Trained) -> Callable[[Weights], dict[str, float]]:
@@ -111,8 +103,9 @@ def _networks(
         yield "adam from prior", n, lambda n=n: descended(prior(), n, adam)
         unguided = lambda n=n: drawn("euler", n, 0.0)  # noqa: E731
         yield "adam from samples", n, lambda n=n, u=unguided: descended(u(), n, adam)
-        # Guidance with n Euler steps goes as far down as n gradient steps with this rate.
-        sgd = optax.sgd(config.guidance / n)
+        # Guidance with n Euler steps goes as far down as n gradient steps with this rate, if they
+        # are short enough not to diverge.
+        sgd = optax.sgd(min(config.guidance / n, LARGEST_RATE))
         yield "descent from samples", n, lambda n=n, u=unguided, o=sgd: descended(u(), n, o)
         yield "descent from prior", n, lambda n=n, o=sgd: descended(prior(), n, o)
 

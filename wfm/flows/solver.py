@@ -50,7 +50,7 @@ RK4 = Tableau(4, ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3
 TSIT5 = _from_diffrax(diffrax.Tsit5())
 
 
-class GeodesicRungeKutta(diffrax.AbstractSolver):
+class GeodesicRungeKutta(diffrax.AbstractItoSolver):
     """An explicit Runge–Kutta method in the normal coordinates of each step's first point.
 
     With x = exp_{x₀}(u), x' = v(t, x) becomes u' = (d log_{x₀})_x v(t, x), an equation in the
@@ -58,7 +58,7 @@ class GeodesicRungeKutta(diffrax.AbstractSolver):
     (Munthe-Kaas 1998, 'Runge–Kutta methods on Lie groups', with the exponential of the metric;
     Hairer, Lubich & Wanner 2006, 'Geometric Numerical Integration', IV.8 and 'local coordinates',
     IV.5.3). In flat space it is the method itself. Where the method estimates its error, step-size
-    controllers work too. Values between steps are interpolated in ambient coordinates, so save at
+    controllers work too. Noise terms must be additive, as those of `ScoreNoise`. Values between steps are interpolated in ambient coordinates, so save at
     steps where that matters.
     """
 
