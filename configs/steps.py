@@ -1,6 +1,6 @@
 """Quality against the number of integration steps on breast cancer: `experiments.steps`.
 
-Command    python -m experiments.steps --config=configs/steps.py:geometric --workdir=runs/steps/geometric
+Command    python -m experiments.steps --config=configs/steps.py:geometric --workdir=runs/steps
 Variants   euclidean, normalized, geometric
 Hardware   2 CPU cores
 Time       see docs/results/steps.md

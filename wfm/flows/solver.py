@@ -55,11 +55,11 @@ class GeodesicRungeKutta(diffrax.AbstractItoSolver):
 
     With x = exp_{x₀}(u), x' = v(t, x) becomes u' = (d log_{x₀})_x v(t, x), an equation in the
     tangent space at x₀, where slopes can be added; a step there keeps the method's order
-    (Munthe-Kaas 1998, 'Runge–Kutta methods on Lie groups', with the exponential of the metric;
-    Hairer, Lubich & Wanner 2006, 'Geometric Numerical Integration', IV.8 and 'local coordinates',
-    IV.5.3). In flat space it is the method itself. Where the method estimates its error, step-size
-    controllers work too. Noise terms must be additive, as those of `ScoreNoise`. Values between steps are interpolated in ambient coordinates, so save at
-    steps where that matters.
+    (Munthe-Kaas 1998, 'Runge–Kutta methods on Lie groups'; Hairer, Lubich & Wanner 2006,
+    'Geometric Numerical Integration', IV.5.3 and IV.8). In flat space it is the method itself.
+    Where the method estimates its error, step-size controllers work too. Noise terms must be
+    additive, as those of `ScoreNoise`. Values between steps are interpolated in ambient
+    coordinates, so save at steps where that matters.
     """
 
     manifold: Manifold
