@@ -19,7 +19,7 @@ TABLES := breast_cancer wine digits
 tables: .venv/.demo ## train all flows on three data sets, into runs/tables and docs/results/uci.md
 	for task in $(TABLES); do $(BIN)/python -m experiments.tables \
 		--config=configs/tables.py:$$task --workdir=runs/tables/$$task || exit 1; done
-	$(BIN)/python -m experiments.publish_tables docs/results/uci $(TABLES:%=runs/tables/%)
+	$(BIN)/python -m experiments.publish.tables docs/results/uci $(TABLES:%=runs/tables/%)
 
 bench: .venv/.demo ## time training, sampling, couplings and alignment, into runs/bench
 	$(BIN)/python -m experiments.bench --config=configs/uci.py --workdir=runs/bench $(SIZES)

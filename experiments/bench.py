@@ -1,4 +1,4 @@
-"""Time training steps, couplings, sampling and alignment: medians after a warm-up.
+"""Time training steps, couplings, sampling, densities and alignment: medians after a warm-up.
 
 python -m experiments.bench --config=configs/uci.py --workdir=runs/bench [--config.KEY=VALUE …]
 
@@ -15,10 +15,12 @@ from experiments.choices import COUPLINGS, matchings
 from experiments.command import Config, main
 from experiments.uci import Experiment, encode_all
 from experiments.workdir import Workdir
-from wfm.weights import Matching, align_all
+from wfm.flows import Field, Flow, Hutchinson
+from wfm.weights import Matching, Weights, align_all
 
 REPEATS = 5
 STEPS = 5  # of training, in one measurement
+DENSITIES = 32  # networks whose log-density is estimated
 ALIGNED = {"weights": 4000, "activations": 4000, "sinkhorn_l2": 250, "sinkhorn_mid": 250}
 
 
@@ -47,16 +49,30 @@ def aligning(experiment: Experiment, n: int, matching: Matching) -> Callable[[],
     return lambda: align_all(experiment.quotient.spec, one, others, matching)
 
 
+def densities(
+    experiment: Experiment, flow: Flow, field: Field, points: Weights
+) -> Callable[[], object]:
+    """The work of estimating the log-density of a few points, one random probe each."""
+    keys = jax.random.split(experiment.keys["novelty"], DENSITIES)
+    how = experiment.sampling.integrator
+    one = lambda x, key: flow.log_prob(field, x, how, Hutchinson(), key)  # noqa: E731
+    all_of_them = jax.jit(jax.vmap(one))
+    few = jax.tree.map(lambda a: a[:DENSITIES], points)
+    return lambda: all_of_them(few, keys)
+
+
 def run(config: Config, path: str) -> None:
     """Measure on untrained networks: times do not depend on the values of weights."""
     experiment = Experiment(config)
     workdir = Workdir(path, config)
-    keys = jax.random.split(experiment.keys["initial"], 2 * config.training.batch_size)
+    n = max(2 * config.training.batch_size, DENSITIES)
+    keys = jax.random.split(experiment.keys["initial"], n)
     points = encode_all(experiment.form, jax.vmap(experiment.initial.random)(keys))
     flow, unit = experiment.make_flow(points)
     trainer, bind, parameters = experiment.make_trainer(flow, experiment.make_field(flow, unit))
     state = trainer.init(parameters, experiment.keys["training"])
-    draw = experiment.sampling.sampler(flow, experiment.form, bind(parameters))
+    field = bind(parameters)
+    draw = experiment.sampling.sampler(flow, experiment.form, field)
     pair = lambda c: jax.jit(lambda k: c.pair(flow.space, flow.prior, batch, k))  # noqa: E731
     batch = jax.tree.map(lambda a: a[: config.training.batch_size], points)
     couplings = {
@@ -75,6 +91,10 @@ def run(config: Config, path: str) -> None:
         )
         for name, run in couplings.items()
     }
+    if flow.space.dim == flow.target.dim:  # else samples have no density
+        times[f"densities of {DENSITIES} networks, {config.sampling.steps} steps"] = timed(
+            densities(experiment, flow, field, points)
+        )
     for name, matching in matchings(experiment.quotient.spec, experiment.task).items():
         if matching and name in ALIGNED:
             work = aligning(experiment, ALIGNED[name], matching)

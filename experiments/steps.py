@@ -5,7 +5,7 @@ python -m experiments.steps --config=configs/steps.py:geometric --workdir=DIR [-
 The flow is trained as by `experiments.uci`; its samples are drawn with each solver and number of
 steps, with and without guidance. Beside them: networks trained for as many gradient
 steps, from the prior and from unguided samples. The same command resumes.
-`experiments.publish_steps` makes a page of it.
+`experiments.publish.steps` makes a page of it.
 """
 
 import dataclasses

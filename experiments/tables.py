@@ -3,16 +3,19 @@
 python -m experiments.tables --config=configs/tables.py:wine --workdir=runs/tables/wine
 
 Every cell is a run of `experiments.uci` in a folder of its own below the workdir. The same command
-resumes. `experiments.publish_tables` makes a page of it.
+resumes. `experiments.publish.tables` makes a page of it.
 """
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import barriers, uci
 from experiments.command import Config, UsageError, choose, main
@@ -30,14 +33,13 @@ def run(config: Config, path: str) -> None:
     for cell in configs.values():
         uci.Experiment(cell)  # refuses wrong settings before hours of work
     workdir = Workdir(path, config)
-    # Cells differ in constants only here and there: most of what one compiles serves the others.
-    jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     cells: dict[str, list[dict[str, Any]]] = {row: [] for row in config.rows}
-    for (row, seed), cell in configs.items():
-        print(f"\n{row}, seed {seed}", flush=True)
-        cells[row].append(_run_cell(workdir, cell, workdir / row / f"seed{seed}"))
-        jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
+    # Cells differ in constants only here and there: most of what one compiles serves the others.
+    with _compiled_code_kept_in(workdir / "compiled"):
+        for (row, seed), cell in configs.items():
+            print(f"\n{row}, seed {seed}", flush=True)
+            cells[row].append(_run_cell(workdir, cell, workdir / row / f"seed{seed}"))
+            jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
     with workdir.stage("barriers"):
         first = next(iter(configs.values()))
         first.zoo.networks = config.barriers.networks
@@ -46,6 +48,17 @@ def run(config: Config, path: str) -> None:
     rows["zoo"] = summary(next(iter(cells.values())), "target")
     workdir.finish({"seeds": list(config.seeds), "rows": rows, "barriers": found})
     shutil.rmtree(workdir / "compiled", ignore_errors=True)
+
+
+@contextmanager
+def _compiled_code_kept_in(folder: Path) -> Iterator[None]:
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
 
 
 def _cell(config: Config, row: str, seed: int) -> Config:

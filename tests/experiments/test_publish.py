@@ -2,7 +2,7 @@
 
 import json
 
-from experiments.publish import publish
+from experiments.publish.demo import publish
 from experiments.report import ROWS
 
 
@@ -31,9 +31,9 @@ def finished_run(folder, accuracy, **config):
 def test_a_page_and_its_records(tmp_path):
     run = finished_run(tmp_path / "run", 0.75)
     other = finished_run(tmp_path / "other", 0.25, flow={"b": 2.0})
-    publish(run, tmp_path / "docs" / "page", "make it", [other])
+    publish(tmp_path / "docs" / "page", [run, other])
     page = (tmp_path / "docs" / "page.md").read_text()
-    assert "`make it`, seed 7, on a machine" in page
+    assert "`make demo`. Seed 7; a machine; seconds" in page
     assert "| samples of the flow | 0.750 ± 0.010 | 0.750 ± 0.010 | 0.500 | 0.000 |" in page
     assert "| (nothing) | 0.7500 ± 0.010 |" in page
     assert "| flow.b 2.0 | 0.2500 ± 0.010 |" in page
@@ -41,6 +41,6 @@ def test_a_page_and_its_records(tmp_path):
     records = json.loads((tmp_path / "docs" / "page.json").read_text())
     mine = [r for r in records if r["row"] == "samples" and r["metric"] == "accuracy"]
     assert [(r["value"], r["seeds"]) for r in mine] == [(0.75, [7]), (0.25, [7])]
-    assert mine[0]["command"] == "make it"
+    assert mine[0]["command"] == "make demo"
     assert mine[1]["command"].endswith(" --config.flow.b=2.0")
     assert all(r["published"] is None and r["hardware"] == "a machine" for r in records)

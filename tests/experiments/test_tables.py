@@ -6,7 +6,8 @@ import pytest
 
 from configs import tables as configs
 from experiments import barriers, tables
-from experiments.publish_tables import MARK, publish
+from experiments.publish.page import MARK
+from experiments.publish.tables import publish
 
 ROWS = ("flat_mlp_aligned", "geometric_aligned_ot")
 

@@ -1,0 +1,123 @@
+"""The page of quality against the number of steps: runs of `experiments.steps`.
+
+python -m experiments.publish.steps docs/results/steps RUN [RUN …]
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from experiments.publish import page
+
+COMMAND = "python -m experiments.steps --config=configs/steps.py:{kind} --workdir={run}"
+METRICS = {"accuracy": "", "loss": "nats", "novelty": "", "validation_loss": "nats"}
+STYLES = {
+    "euler": "C0:",
+    "midpoint": "C1:",
+    "rk4": "C2:",
+    "euler guided": "C0-",
+    "midpoint guided": "C1-",
+    "rk4 guided": "C2-",
+    "adam from prior": "k--",
+    "adam from samples": "C4--",
+    "descent from samples": "C5--",
+    "descent from prior": "C7--",
+}
+
+
+def records(run: Path) -> list[page.Record]:
+    """One flat record for each figure of a run."""
+    return [
+        page.record(
+            run,
+            _command(run),
+            f"{_kind(run)}, {point['way']}, {point['steps']} steps",
+            metric,
+            {"value": point[metric], "error": point.get(f"{metric}_error"), "unit": unit},
+        )
+        for point in page.load(run, "results")["points"]
+        for metric, unit in METRICS.items()
+    ]
+
+
+def table(points: Sequence[dict[str, Any]], metric: str) -> str:
+    """A figure of each way (rows) after each number of steps (columns), as Markdown."""
+    steps = sorted({p["steps"] for p in points})
+    found = {(p["way"], p["steps"]): f"{p[metric]:.4f}" for p in points}
+    lines = [f"| {metric} | {' | '.join(map(str, steps))} |", "|---" * (1 + len(steps)) + "|"]
+    for way in dict.fromkeys(p["way"] for p in points):
+        lines.append(f"| {way} | {' | '.join(found.get((way, n), '') for n in steps)} |")
+    return "\n".join(lines)
+
+
+def section(run: Path) -> str:
+    """All that one run found."""
+    results = page.load(run, "results")
+    networks = page.load(run, "config")["base"]["sampling"]["networks"]
+    zoo, points = results["zoo"], results["points"]
+    tables = "\n\n".join(table(points, metric) for metric in ("loss", "accuracy", "novelty"))
+    return (
+        f"## {_kind(run).capitalize()}\n\n`{_command(run)}`, {networks} networks at each point. "
+        f"{page.cost(run)}\nZoo: loss {zoo['loss']:.4f}, accuracy {zoo['accuracy']:.4f}.\n\n"
+        f"{tables}"
+    )
+
+
+def draw(runs: Sequence[Path], path: Path) -> None:
+    """Test loss against steps, one panel for each flow."""
+    figure, grid = plt.subplots(
+        1,
+        len(runs),
+        figsize=(1 + 4.6 * len(runs), 4.4),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
+    for ax, run in zip(grid[0], runs, strict=True):
+        _panel(ax, page.load(run, "results"))
+        ax.set(title=_kind(run).capitalize(), xlabel="steps")
+    grid[0, 0].set_ylabel("test loss (nats)")
+    beside: Any = "outside right"  # which the type stubs do not know
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc=beside, fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _panel(ax: Axes, results: dict[str, Any]) -> None:
+    points = sorted(results["points"], key=lambda p: p["steps"])
+    for way, style in STYLES.items():
+        mine = [p for p in points if p["way"] == way]
+        n, loss, error = ([p[k] for p in mine] for k in ("steps", "loss", "loss_error"))
+        ax.errorbar(n, loss, error, fmt=style, label=way, marker=".")
+    ax.axhline(results["zoo"]["loss"], color="0.7", label="zoo", zorder=0)
+    ax.set(
+        xscale="log", yscale="log", ylim=(0.05, 0.8), xticks=sorted({p["steps"] for p in points})
+    )
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
+
+
+def _command(run: Path) -> str:
+    return COMMAND.format(kind=_kind(run), run=f"runs/steps/{run.name}")
+
+
+def _kind(run: Path) -> str:
+    return page.load(run, "config")["base"]["flow"]["kind"]
+
+
+def publish(target: Path, runs: Sequence[Path]) -> None:
+    """Write the page, its records and its picture."""
+    body = [f"![Test loss against steps]({target.name}.png)", *map(section, runs)]
+    records_of_all = [record for run in runs for record in records(run)]
+    page.write(target, runs[0], "\n\n".join(body), records_of_all)
+    draw(runs, target.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    page.main(publish)
