@@ -7,10 +7,10 @@ SIZES := --config.field.fold=False --config.field.depth=5 --config.field.width=6
 	--config.training.batch_size=32 --config.sampling.networks=32 --config.sampling.steps=100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tables bench test lint fmt clean .venv
+.PHONY: help demo tables steps gaussian bench test lint fmt clean .venv
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo ## train, sample and compare on breast cancer, into runs/demo
 	$(BIN)/python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
@@ -20,6 +20,20 @@ tables: .venv/.demo ## train all flows on three data sets, into runs/tables and 
 	for task in $(TABLES); do $(BIN)/python -m experiments.tables \
 		--config=configs/tables.py:$$task --workdir=runs/tables/$$task || exit 1; done
 	$(BIN)/python -m experiments.publish.tables docs/results/uci $(TABLES:%=runs/tables/%)
+
+FLOWS := euclidean normalized geometric
+SEEDS := 1 2
+steps: .venv/.demo ## quality by number of integration steps, into runs/steps and docs/results/steps.md
+	for flow in $(FLOWS); do $(BIN)/python -m experiments.steps \
+		--config=configs/steps.py:$$flow --workdir=runs/steps/$$flow || exit 1; done
+	for seed in $(SEEDS); do $(BIN)/python -m experiments.steps --config=configs/steps.py:geometric \
+		--config.base.seed=$$seed --config.steps='(8, 64)' --workdir=runs/steps/seed$$seed || exit 1; done
+	$(BIN)/python -m experiments.publish.steps docs/results/steps \
+		$(FLOWS:%=runs/steps/%) $(SEEDS:%=runs/steps/seed%)
+
+gaussian: .venv/.demo ## spread of samples of a Gaussian, into runs/gaussian and docs/results/gaussian.md
+	$(BIN)/python -m experiments.gaussian --config=configs/gaussian.py --workdir=runs/gaussian
+	$(BIN)/python -m experiments.publish.gaussian docs/results/gaussian runs/gaussian
 
 bench: .venv/.demo ## time training, sampling, couplings and alignment, into runs/bench
 	$(BIN)/python -m experiments.bench --config=configs/uci.py --workdir=runs/bench $(SIZES)

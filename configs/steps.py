@@ -18,7 +18,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     """The demo's flow or one of its siblings, sampled in every way."""
     config: Any = ConfigDict()
     base: Any = uci.get_config(variant)
-    base.sampling.networks = base.sampling.chunk = 100
+    base.sampling.networks = 100
     config.base = base
     config.solvers = ("euler", "midpoint", "rk4")
     config.steps = (1, 2, 4, 8, 16, 64, 128, 256, 512)

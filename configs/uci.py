@@ -65,5 +65,5 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.sampling.guidance_at = "end_point"  # or x_t
     config.sampling.guidance_batch = 32
     config.sampling.guidance_input_noise = 0.0  # guidance towards robustness
-    config.sampling.chunk = 128  # networks at a time
+    config.sampling.chunk = 8  # networks at a time: few fit the cache of a CPU, more fill a GPU
     return config

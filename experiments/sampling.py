@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 from jaxtyping import Array, Key
@@ -63,7 +64,7 @@ class Sampling:
         self, flow: Flow, form: WeightForm, field: Field
     ) -> Callable[[Key[Array, ""]], Weights]:
         """From a key to new networks: one compiled call, which works on `chunk` at a time."""
-        return self._compiled(lambda key: form.decode(self._draw(flow, field, key)))
+        return jax.jit(partial(self.each, lambda key: form.decode(self._draw(flow, field, key))))
 
     def trajectories(
         self, flow: Flow, form: WeightForm, field: Field, key: Key[Array, ""]
@@ -71,25 +72,23 @@ class Sampling:
         """Networks with all times of the grid along their second axis, `chunk` at a time."""
 
         def way(key: Key[Array, ""]) -> Weights:
-            points = self._guided(flow, key).trajectory(field, key, self.integrator, self.noise)
+            points = self.guided(flow, key).trajectory(field, key, self.integrator, self.noise)
             return jax.vmap(form.decode)(points)
 
         compiled, keys = jax.jit(jax.vmap(way)), jax.random.split(key, self.networks)
         for start in range(0, self.networks, self.chunk):
             yield compiled(keys[start : start + self.chunk])
 
-    def _compiled(self, one: Callable) -> Callable[[Key[Array, ""]], Weights]:
-        n, chunk = self.networks, min(self.chunk, self.networks)
-
-        def all_of_them(key: Key[Array, ""]) -> Weights:
-            return jax.lax.map(one, jax.random.split(key, n), batch_size=chunk)
-
-        return jax.jit(all_of_them)
+    def each(self, one: Callable[[Key[Array, ""]], Weights], key: Key[Array, ""]) -> Weights:
+        """`one` for each of the networks, `chunk` at a time."""
+        keys = jax.random.split(key, self.networks)
+        return jax.lax.map(one, keys, batch_size=min(self.chunk, self.networks))
 
     def _draw(self, flow: Flow, field: Field, key: Key[Array, ""]) -> Weights:
-        return self._guided(flow, key).sample(field, key, self.integrator, self.noise)
+        return self.guided(flow, key).sample(field, key, self.integrator, self.noise)
 
-    def _guided(self, flow: Flow, key: Key[Array, ""]) -> Flow:
+    def guided(self, flow: Flow, key: Key[Array, ""]) -> Flow:
+        """The flow of one network, with mini-batches of its own."""
         if not self.guidance:
             return flow
         key = jax.random.fold_in(key, 2)

@@ -9,19 +9,23 @@ steps, from the prior and from unguided samples. The same command resumes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Key
 
 from experiments.command import Config, UsageError, choose, main
-from experiments.sampling import SOLVERS, Sampling
+from experiments.sampling import SOLVERS
 from experiments.uci import Experiment, Trained, prepare
 from experiments.workdir import Workdir
 from wfm.evaluation import Nearest, evaluate
-from wfm.flows import Integrator
+from wfm.flows import Field, Flow, Integrator, MakeSolver
+from wfm.manifolds import Point
 from wfm.training import MetricsLog
 from wfm.weights import Weights
 from wfm.zoo import Schedule, train_zoo
@@ -74,14 +78,15 @@ def _networks(
 ) -> Iterator[tuple[str, int, Callable[[], Weights]]]:
     """Ways to make networks, each with a number of steps and the work itself."""
     key = experiment.keys["sampling"]
+    samplers = {
+        (solver, scale): _sampler(experiment, trained, solver, scale)
+        for solver in dict.fromkeys((*config.solvers, "euler"))
+        for scale in (0.0, config.guidance)
+    }
 
+    @functools.cache
     def drawn(solver: str, steps: int, guidance: float) -> Weights:
-        how: Sampling = dataclasses.replace(
-            experiment.sampling,
-            integrator=Integrator(steps, SOLVERS[solver]),
-            guidance=guidance,
-        )
-        return how.sampler(trained.flow, experiment.form, trained.field)(key)
+        return samplers[solver, guidance](key, steps)
 
     def descended(initial: Weights, steps: int, optimizer: Any) -> Weights:
         """After as many gradient steps on mini-batches of the training data."""
@@ -108,6 +113,35 @@ def _networks(
         sgd = optax.sgd(min(config.guidance / n, LARGEST_RATE))
         yield "descent from samples", n, lambda n=n, u=unguided, o=sgd: descended(u(), n, o)
         yield "descent from prior", n, lambda n=n, o=sgd: descended(prior(), n, o)
+
+
+def _sampler(
+    experiment: Experiment, trained: Trained, solver: str, guidance: float
+) -> Callable[[Key[Array, ""], int], Weights]:
+    """From a key and a number of steps to new networks, compiled once for all numbers."""
+    how = dataclasses.replace(experiment.sampling, guidance=guidance)
+
+    def one(key: Key[Array, ""], steps: Array) -> Weights:
+        flow = how.guided(trained.flow, key)
+        point = sample_in_steps(flow, trained.field, key, SOLVERS[solver], steps)
+        return experiment.form.decode(point)
+
+    return jax.jit(lambda key, steps: how.each(lambda k: one(k, steps), key))
+
+
+def sample_in_steps(
+    flow: Flow, field: Field, key: Key[Array, ""], solver: MakeSolver, steps: Array
+) -> Point:
+    """As `flow.sample` in equal steps, whose number need not be known when this is compiled."""
+    how = Integrator(2, solver, lambda _: jnp.stack([0.0, 1 - 1 / steps, 1.0]))
+    term = diffrax.ODETerm(lambda t, x, _: flow.velocity(field, t, x))
+
+    def step(i: Array, x: Point) -> Point:
+        times = jnp.stack([i, i + 1]) / steps
+        return jax.tree.map(lambda a: a[-1], how.solve(flow.space, term, x, times).ys)
+
+    end = steps - 1 if flow.prediction.lands else steps
+    return flow.land(field, jax.lax.fori_loop(0, end, step, flow.prior.sample(key)), how)
 
 
 def _first(weights: Weights, n: int) -> Weights:

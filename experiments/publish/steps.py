@@ -3,6 +3,8 @@
 python -m experiments.publish.steps docs/results/steps RUN [RUN …]
 """
 
+import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,19 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from configs import steps
+from experiments.command import differences
 from experiments.publish import page
 
-COMMAND = "python -m experiments.steps --config=configs/steps.py:{kind} --workdir={run}"
+COMMAND = "python -m experiments.steps --config=configs/steps.py:{kind} --workdir={run}{options}"
+COMPARED = (
+    ("euler", 64),
+    ("midpoint", 8),
+    ("euler guided", 64),
+    ("adam from prior", 64),
+    ("adam from samples", 64),
+    ("descent from samples", 64),
+)
 METRICS = {"accuracy": "", "loss": "nats", "novelty": "", "validation_loss": "nats"}
 STYLES = {
     "euler": "C0:",
@@ -48,11 +60,27 @@ def records(run: Path) -> list[page.Record]:
 
 def table(points: Sequence[dict[str, Any]], metric: str) -> str:
     """A figure of each way (rows) after each number of steps (columns), as Markdown."""
-    steps = sorted({p["steps"] for p in points})
+    numbers = sorted({p["steps"] for p in points})
     found = {(p["way"], p["steps"]): f"{p[metric]:.4f}" for p in points}
-    lines = [f"| {metric} | {' | '.join(map(str, steps))} |", "|---" * (1 + len(steps)) + "|"]
+    lines = [f"| {metric} | {' | '.join(map(str, numbers))} |", "|---" * (1 + len(numbers)) + "|"]
     for way in dict.fromkeys(p["way"] for p in points):
-        lines.append(f"| {way} | {' | '.join(found.get((way, n), '') for n in steps)} |")
+        lines.append(f"| {way} | {' | '.join(found.get((way, n), '') for n in numbers)} |")
+    return "\n".join(lines)
+
+
+def comparison(runs: Sequence[Path]) -> str:
+    """Loss of a few ways, a line for each run, as Markdown."""
+    titles = [f"{way}, {n}" for way, n in COMPARED]
+    lines = [f"| flow | zoo | {' | '.join(titles)} |", "|---" * (2 + len(titles)) + "|"]
+    for run in runs:
+        results = page.load(run, "results")
+        found = {(p["way"], p["steps"]): p for p in results["points"]}
+        cells = [
+            f"{found[at]['loss']:.4f} ± {found[at]['loss_error']:.4f}" if at in found else ""
+            for at in COMPARED
+        ]
+        cells = [f"{results['zoo']['loss']:.4f}", *cells]
+        lines.append(f"| {_kind(run)}, seed {results['seed']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -63,7 +91,8 @@ def section(run: Path) -> str:
     zoo, points = results["zoo"], results["points"]
     tables = "\n\n".join(table(points, metric) for metric in ("loss", "accuracy", "novelty"))
     return (
-        f"## {_kind(run).capitalize()}\n\n`{_command(run)}`, {networks} networks at each point. "
+        f"## {_kind(run).capitalize()}, seed {results['seed']}\n\n"
+        f"`{_command(run)}`, {networks} networks at each point. "
         f"{page.cost(run)}\nZoo: loss {zoo['loss']:.4f}, accuracy {zoo['accuracy']:.4f}.\n\n"
         f"{tables}"
     )
@@ -104,7 +133,13 @@ def _panel(ax: Axes, results: dict[str, Any]) -> None:
 
 
 def _command(run: Path) -> str:
-    return COMMAND.format(kind=_kind(run), run=f"runs/steps/{run.name}")
+    default = steps.get_config(_kind(run)).to_dict()
+    changes = differences(json.loads(json.dumps(default)), page.load(run, "config"))
+    options = "".join(
+        f" --config.{key}={shlex.quote(str(tuple(v) if isinstance(v, list) else v))}"
+        for key, v in changes.items()
+    )
+    return COMMAND.format(kind=_kind(run), run=f"runs/steps/{run.name}", options=options)
 
 
 def _kind(run: Path) -> str:
@@ -113,10 +148,15 @@ def _kind(run: Path) -> str:
 
 def publish(target: Path, runs: Sequence[Path]) -> None:
     """Write the page, its records and its picture."""
-    body = [f"![Test loss against steps]({target.name}.png)", *map(section, runs)]
+    first_of_each = {_kind(run): run for run in reversed(runs)}
+    body = [
+        f"![Test loss against steps]({target.name}.png)",
+        f"Test loss (nats) ± its standard error, by way and steps:\n\n{comparison(runs)}",
+        *map(section, runs),
+    ]
     records_of_all = [record for run in runs for record in records(run)]
     page.write(target, runs[0], "\n\n".join(body), records_of_all)
-    draw(runs, target.with_suffix(".png"))
+    draw(sorted(first_of_each.values(), key=runs.index), target.with_suffix(".png"))
 
 
 if __name__ == "__main__":

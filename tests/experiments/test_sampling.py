@@ -13,9 +13,11 @@ from configs import gaussian as gaussian_config
 from configs import steps as steps_config
 from configs import uci as uci_config
 from experiments import gaussian, steps
+from experiments.publish.gaussian import publish as publish_gaussian
+from experiments.publish.steps import publish as publish_steps
 from experiments.sampling import Sampling
 from wfm.evaluation import evaluate
-from wfm.flows import Flow, Velocity
+from wfm.flows import EndPoint, Flow, Integrator, Velocity, midpoint
 from wfm.tasks import load_task
 from wfm.weights import Canonical, mlp
 
@@ -81,6 +83,26 @@ def test_guidance_data_must_fit_the_network():
             dataclasses.replace(objective, **change)
 
 
+@pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
+def test_the_number_of_steps_need_not_be_known_in_advance(prediction):
+    space = FORM.manifold(std=0.3)
+    flow = Flow(space.ambient(), target=space, prediction=prediction)
+    field = lambda t, x: jax.tree.map(lambda a: jnp.sin(3 * a) + t, x)  # noqa: E731
+    traces = []
+
+    def counted(t, x):
+        traces.append(t)
+        return field(t, x)
+
+    drawn = jax.jit(lambda n: steps.sample_in_steps(flow, counted, KEY, midpoint, n))
+    drawn(1)
+    before = len(traces)
+    for n in (1, 5, 8):
+        expected = jax.jit(lambda n=n: flow.sample(field, KEY, Integrator(n, midpoint)))()
+        chex.assert_trees_all_close(drawn(n), expected, atol=1e-5)
+    assert len(traces) == before
+
+
 @pytest.mark.slow
 def test_a_small_steps_study_measures_every_way_once(tmp_path):
     config = steps_config.get_config()
@@ -101,6 +123,16 @@ def test_a_small_steps_study_measures_every_way_once(tmp_path):
     steps.run(config, str(tmp_path))  # everything is there already
     assert json.loads((tmp_path / "results.json").read_text())["points"] == results["points"]
 
+    publish_steps(tmp_path / "docs" / "steps", [tmp_path])
+    text = (tmp_path / "docs" / "steps.md").read_text()
+    assert "--config.base.task=iris" in text
+    assert "--config.steps='(1, 3)'" in text
+    assert f"| midpoint guided | {points['midpoint guided', 1]['loss']:.4f} | " in text
+    assert (tmp_path / "docs" / "steps.png").stat().st_size > 0
+    records = json.loads((tmp_path / "docs" / "steps.json").read_text())
+    novelty = {r["row"]: r["value"] for r in records if r["metric"] == "novelty"}
+    assert novelty["geometric, euler, 3 steps"] == points["euler", 3]["novelty"]
+
 
 @pytest.mark.slow
 def test_the_gaussian_toy_shows_the_loss_of_variance_of_ideal_predictions(tmp_path):
@@ -119,4 +151,9 @@ def test_the_gaussian_toy_shows_the_loss_of_variance_of_ideal_predictions(tmp_pa
     }.items():
         assert abs(samples[f"ideal: {name}"]["std"] - std) < error + 0.01
     assert samples["ideal: velocity, ε = 0.05"]["std"] > 1.1
-    assert (tmp_path / "figures" / "gaussian.png").stat().st_size > 0
+    publish_gaussian(tmp_path / "docs" / "gaussian", [tmp_path])
+    text = (tmp_path / "docs" / "gaussian.md").read_text()
+    assert (
+        f"| {samples['ideal: score']['mean']:.3f} | {samples['ideal: score']['std']:.3f} |" in text
+    )
+    assert (tmp_path / "docs" / "gaussian.png").stat().st_size > 0

@@ -188,6 +188,14 @@ def test_samples_can_be_differentiated_and_their_saving_chosen():
     assert flow.solve(turning, x0, Integrator(8), saveat=saveat).ys.shape == (8,)
 
 
+def test_progress_is_shown(capsys):
+    flow = Flow(PRODUCT, prediction=EXACT)
+    meter = diffrax.TextProgressMeter(minimum_increase=0.25)
+    end = jax.jit(lambda x: flow.solve(turning, x, Integrator(8), progress_meter=meter).ys)
+    jax.block_until_ready(end(start_and_end()[0]))
+    assert "100.00%" in capsys.readouterr().out
+
+
 def test_what_cannot_be_integrated_is_refused():
     with pytest.raises(ValueError, match=r"Kvaerno5 adds points .* leave the Sphere; use euler"):
         Flow(Sphere((3,))).sample(

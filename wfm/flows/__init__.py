@@ -16,7 +16,15 @@ from wfm.flows.noise import Noise, ScoreNoise, TangentNoise
 from wfm.flows.path import BetaTime, GeodesicPath
 from wfm.flows.prediction import EndPoint, Prediction, Velocity
 from wfm.flows.prior import Prior, Pushforward, Reference
-from wfm.flows.solver import GeodesicRungeKutta, euler, in_flat_space, midpoint, rk4, tsit5
+from wfm.flows.solver import (
+    GeodesicRungeKutta,
+    MakeSolver,
+    euler,
+    in_flat_space,
+    midpoint,
+    rk4,
+    tsit5,
+)
 
 __all__ = [
     "BetaTime",
@@ -35,6 +43,7 @@ __all__ = [
     "Hutchinson",
     "Independent",
     "Integrator",
+    "MakeSolver",
     "Noise",
     "Objective",
     "OptimalTransport",
