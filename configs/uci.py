@@ -66,4 +66,5 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.sampling.guidance_batch = 32
     config.sampling.guidance_input_noise = 0.0  # guidance towards robustness
     config.sampling.chunk = 8  # networks at a time: few fit the cache of a CPU, more fill a GPU
+    config.sampling.trajectories = False  # also keep the way of each sample, in trajectories/
     return config

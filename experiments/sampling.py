@@ -38,7 +38,7 @@ class Sampling:
     integrator: Integrator
     noise: Noise | None
     objective: Objective
-    guidance: float
+    guidance: float | Callable[[Array], Array]
     at_end_point: bool
     networks: int
     chunk: int

@@ -30,7 +30,7 @@ from wfm.training import MetricsLog
 from wfm.weights import Weights
 from wfm.zoo import Schedule, train_zoo
 
-LARGEST_RATE = 0.1
+LARGEST_RATE = 0.1  # of a gradient step: much longer ones lead away
 KEYS = ("way", "steps")
 
 
@@ -108,8 +108,7 @@ def _networks(
         yield "adam from prior", n, lambda n=n: descended(prior(), n, adam)
         unguided = lambda n=n: drawn("euler", n, 0.0)  # noqa: E731
         yield "adam from samples", n, lambda n=n, u=unguided: descended(u(), n, adam)
-        # Guidance with n Euler steps goes as far down as n gradient steps with this rate, if they
-        # are short enough not to diverge.
+        # Guidance with n Euler steps goes as far down as n gradient steps with this rate.
         sgd = optax.sgd(min(config.guidance / n, LARGEST_RATE))
         yield "descent from samples", n, lambda n=n, u=unguided, o=sgd: descended(u(), n, o)
         yield "descent from prior", n, lambda n=n, o=sgd: descended(prior(), n, o)
@@ -119,10 +118,11 @@ def _sampler(
     experiment: Experiment, trained: Trained, solver: str, guidance: float
 ) -> Callable[[Key[Array, ""], int], Weights]:
     """From a key and a number of steps to new networks, compiled once for all numbers."""
-    how = dataclasses.replace(experiment.sampling, guidance=guidance)
+    how = experiment.sampling
 
     def one(key: Key[Array, ""], steps: Array) -> Weights:
-        flow = how.guided(trained.flow, key)
+        scale = (lambda t: jnp.minimum(guidance, LARGEST_RATE * steps)) if guidance else 0.0
+        flow = dataclasses.replace(how, guidance=scale).guided(trained.flow, key)
         point = sample_in_steps(flow, trained.field, key, SOLVERS[solver], steps)
         return experiment.form.decode(point)
 

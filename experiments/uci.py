@@ -285,11 +285,21 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
         draw = experiment.sampling.sampler(flow, experiment.form, field)
         samples = jax.block_until_ready(draw(experiment.keys["sampling"]))
         save_weights(workdir / "samples.safetensors", samples)
+        if experiment.config.sampling.trajectories:
+            _save_trajectories(workdir, experiment, flow, field)
     with workdir.stage("evaluate"):
         results, figures = evaluate_samples(experiment, reference, seen, held_out, samples)
     results = workdir.finish({"seed": experiment.config.seed} | results)
     report.write(workdir, results, figures)
     return results
+
+
+def _save_trajectories(workdir: Workdir, experiment: Experiment, flow: Flow, field: Field) -> None:
+    """Networks at all times on the way of each sample, a file for each chunk of samples."""
+    key = experiment.keys["sampling"]
+    ways = experiment.sampling.trajectories(flow, experiment.form, field, key)
+    for number, networks in enumerate(ways):
+        save_weights(workdir / "trajectories" / f"{number:04}.safetensors", networks)
 
 
 def evaluate_samples(

@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from wfm.weights import load_weights
 
 SMALL = [
     "--config.task=iris",
@@ -40,6 +43,8 @@ def command(*arguments, cache):
 
 VARIANTS = {
     "euclidean": [
+        "--config.sampling.trajectories=True",
+        "--config.sampling.chunk=3",
         "--config.flow.coupling=trajectory",
         "--config.field.own_embedding=fixed",
         "--config.training.optimizer=adam",
@@ -73,6 +78,12 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
     assert results["seconds"].keys() == {"zoo", "align", "train", "sample", "evaluate", "total"}
     assert results["peak_rss_mb"] > 0
     assert results["versions"]["jax"]
+    if kind == "euclidean":
+        samples, _ = load_weights(tmp_path / "a" / "samples.safetensors")
+        parts = [load_weights(p)[0] for p in sorted((tmp_path / "a" / "trajectories").iterdir())]
+        assert [len(part["dense1.kernel"]) for part in parts] == [3, 2]
+        ends = np.concatenate([part["dense1.kernel"] for part in parts])[:, -1]
+        np.testing.assert_allclose(ends, samples["dense1.kernel"], atol=1e-5)
 
     if kind != "geometric":
         return
