@@ -37,7 +37,7 @@ def sampling(**changes):
     return Sampling.of(config, FORM, TASK.train)
 
 
-@pytest.mark.parametrize("changes", [{}, {"noise": 0.05, "noise_start": 0.5}, {"guidance": 5.0}])
+@pytest.mark.parametrize("changes", [{}, {"noise": 0.05, "noise_start": 0.5, "guidance": 5.0}])
 def test_chunks_do_not_change_what_is_drawn_and_nothing_is_compiled_twice(changes):
     traces = []
 
