@@ -2,7 +2,7 @@
 
 Command    python -m experiments.gaussian --config=configs/gaussian.py --workdir=runs/gaussian
 Hardware   2 CPU cores
-Time       see docs/results/gaussian.md
+Time       about 12 minutes on one core
 Expected   docs/results/gaussian.md
 """
 

@@ -3,7 +3,7 @@
 Command    python -m experiments.steps --config=configs/steps.py:geometric --workdir=runs/steps
 Variants   euclidean, normalized, geometric
 Hardware   2 CPU cores
-Time       see docs/results/steps.md
+Time       30 to 50 minutes a flow on one core
 Expected   docs/results/steps.md
 """
 
