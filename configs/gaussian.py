@@ -2,7 +2,7 @@
 
 Command    python -m experiments.gaussian --config=configs/gaussian.py --workdir=runs/gaussian
 Hardware   2 CPU cores
-Time       about 12 minutes on one core
+Time       6 minutes
 Expected   docs/results/gaussian.md
 """
 

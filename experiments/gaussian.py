@@ -150,20 +150,22 @@ def _rows(points: Point) -> np.ndarray:
 def _draw(path: Any, values: dict[str, np.ndarray]) -> None:
     """Weights of all networks (above) and their means by network (below), beside the truth."""
     path.parent.mkdir(exist_ok=True)
-    figure, grid = plt.subplots(2, 2, figsize=(10, 6), layout="constrained")
+    figure, grid = plt.subplots(2, 2, figsize=(10, 6.6), layout="constrained")
     n = next(iter(values.values())).shape[1]
     for column, field in enumerate(("ideal", "learned")):
-        for row, (of, sigma) in enumerate([(np.ravel, 1), (lambda x: x.mean(1), n**-0.5)]):
+        shown = [(np.ravel, 1, 40), (lambda x: x.mean(1), n**-0.5, 16)]
+        for row, (of, sigma, bins) in enumerate(shown):
             ax, x = grid[row, column], np.linspace(1 - 4 * sigma, 1 + 4 * sigma, 200)
             density = np.exp(-(((x - 1) / sigma) ** 2) / 2) / sigma / (2 * np.pi) ** 0.5
             ax.fill_between(x, density, color="0.85", label="true")
             for name, v in values.items():
                 if name.startswith(field):
-                    heights, edges = np.histogram(of(v), 40, (x[0], x[-1]), density=True)
+                    heights, edges = np.histogram(of(v), bins, (x[0], x[-1]), density=True)
                     ax.stairs(heights, edges, label=_title(name.split(": ")[1]), linewidth=1.4)
             what = "weights" if row == 0 else "mean weight of each network"
             ax.set(title=f"{field} prediction", xlabel=what, ylabel="density")
-    grid[0, 0].legend(fontsize=7)
+    below: Any = "outside lower center"  # which the type stubs do not know
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc=below, ncols=3, fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
