@@ -37,7 +37,7 @@ def sampling(**changes):
     return Sampling.of(config, FORM, TASK.train)
 
 
-@pytest.mark.parametrize("changes", [{}, {"noise": 0.05, "noise_start": 0.5, "guidance": 5.0}])
+@pytest.mark.parametrize("changes", [{}, {"noise": 0.05, "noise_start": 0.5}, {"guidance": 5.0}])
 def test_chunks_do_not_change_what_is_drawn_and_nothing_is_compiled_twice(changes):
     traces = []
 
@@ -112,11 +112,11 @@ def test_a_small_steps_study_measures_every_way_once(tmp_path):
     base.field.update({"width": 8, "depth": 1})
     base.training.update({"steps": 4, "report_every": 2})
     base.sampling.update({"networks": 5, "chunk": 5})
-    config.steps, config.solvers = (1, 3), ("euler",)
+    config.steps, config.solvers = (1, 3), ("euler", "midpoint")
     steps.run(config, str(tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
     points = {(p["way"], p["steps"]): p for p in results["points"]}
-    assert len(points) == len(results["points"]) == 2 * (2 + 4)
+    assert len(points) == len(results["points"]) == 2 * (2 * 2 + 4)
     assert all(np.isfinite(p["loss"]) and p["loss_error"] >= 0 for p in points.values())
     assert points["euler", 3]["loss"] != points["euler guided", 3]["loss"]
     assert results["zoo"]["accuracy"] > 0
@@ -127,7 +127,7 @@ def test_a_small_steps_study_measures_every_way_once(tmp_path):
     text = (tmp_path / "docs" / "steps.md").read_text()
     assert "--config.base.task=iris" in text
     assert "--config.steps='(1, 3)'" in text
-    assert f"| euler guided | {points['euler guided', 1]['loss']:.4f} | " in text
+    assert f"| midpoint guided | {points['midpoint guided', 1]['loss']:.4f} | " in text
     assert (tmp_path / "docs" / "steps.png").stat().st_size > 0
     records = json.loads((tmp_path / "docs" / "steps.json").read_text())
     novelty = {r["row"]: r["value"] for r in records if r["metric"] == "novelty"}
