@@ -15,6 +15,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     """The preset for two CPU cores, as in `make demo`."""
     config = ConfigDict()
     config.seed = 0
+    config.devices = 1  # that share the networks of each batch, in training and in sampling
     config.task = "breast_cancer"
     config.split = 1  # which random split; this one is typical (docs/results/quality.md)
     config.hidden = (16, 16)
@@ -52,6 +53,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.training.batch_size = 32
     config.training.learning_rate = 2e-2
     config.training.decay = 0.995  # of the average of the parameters
+    config.training.at_once = 8  # networks at a time; any number gives the same gradient
     config.training.report_every = 50
 
     config.sampling = ConfigDict()

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from experiments.command import Config, choose
+from wfm.devices import spread
 from wfm.flows import (
     Field,
     Flow,
@@ -42,9 +44,12 @@ class Sampling:
     at_end_point: bool
     networks: int
     chunk: int
+    mesh: Mesh | None
 
     @classmethod
-    def of(cls, config: Config, form: WeightForm, data: Split) -> "Sampling":
+    def of(
+        cls, config: Config, form: WeightForm, data: Split, mesh: Mesh | None = None
+    ) -> "Sampling":
         """What `config.sampling` asks for."""
         c = config.sampling
         solver = choose(SOLVERS, "sampling.solver", c.solver)
@@ -58,6 +63,7 @@ class Sampling:
             at_end_point=choose(GUIDED_AT, "sampling.guidance_at", c.guidance_at),
             networks=c.networks,
             chunk=c.chunk,
+            mesh=mesh,
         )
 
     def sampler(
@@ -80,9 +86,12 @@ class Sampling:
             yield compiled(keys[start : start + self.chunk])
 
     def each(self, one: Callable[[Key[Array, ""]], Weights], key: Key[Array, ""]) -> Weights:
-        """`one` for each of the networks, `chunk` at a time."""
-        keys = jax.random.split(key, self.networks)
-        return jax.lax.map(one, keys, batch_size=min(self.chunk, self.networks))
+        """`one` for each of the networks, `chunk` at a time on each device."""
+
+        def some(keys: Key[Array, " k"]) -> Weights:
+            return jax.lax.map(one, keys, batch_size=min(self.chunk, len(keys)))
+
+        return spread(some, self.mesh)(jax.random.split(key, self.networks))
 
     def _draw(self, flow: Flow, field: Field, key: Key[Array, ""]) -> Weights:
         return self.guided(flow, key).sample(field, key, self.integrator, self.noise)

@@ -31,6 +31,7 @@ from experiments.choices import (
 from experiments.command import Config, choose, main
 from experiments.sampling import Sampling
 from experiments.workdir import Workdir
+from wfm.devices import device_mesh
 from wfm.evaluation import (
     Nearest,
     averaged_pairs,
@@ -76,6 +77,7 @@ class Experiment:
 
     def __init__(self, config: Config):
         self.config = config
+        self.mesh = device_mesh(config.devices) if config.devices > 1 else None
         self.task: Task = load_task(config.task, config.split)
         (d_in,) = self.task.input_shape
         self.network = mlp(d_in, *config.hidden, self.task.n_classes, activation=config.activation)
@@ -88,7 +90,7 @@ class Experiment:
         ways = matchings(self.quotient.spec, self.task)
         self.matching: Matching | None = choose(ways, "flow.align", config.flow.align)
         self.pairing: Pairing = choose(COUPLINGS, "flow.coupling", config.flow.coupling)
-        self.sampling = Sampling.of(config, self.form, self.task.train)
+        self.sampling = Sampling.of(config, self.form, self.task.train, self.mesh)
         self.field: FieldKind = choose(FIELDS, "field.kind", config.field.kind)
         check_coupling(config, self.network)
         z = config.zoo
@@ -99,7 +101,13 @@ class Experiment:
         c = config.training
         make_optimizer = choose(OPTIMIZERS, "training.optimizer", c.optimizer)
         self.optimizer = make_optimizer(c.learning_rate, c.steps)
-        Trainer(lambda *_: jnp.zeros(()), self.optimizer, c.batch_size, c.decay)
+        self.training = {
+            "batch_size": c.batch_size,
+            "decay": c.decay,
+            "at_once": c.at_once,
+            "mesh": self.mesh,
+        }
+        Trainer(lambda *_: jnp.zeros(()), self.optimizer, **self.training)
         self.keys = dict(
             zip(
                 ("initial", "zoo", "prior", "field", "training", "sampling", "novelty"),
@@ -172,8 +180,7 @@ class Experiment:
 
     def make_trainer(self, flow: Flow, field: nnx.Module) -> tuple[Trainer, Callable, Any]:
         """The trainer of a field for a flow, how to bind parameters, and the first of them."""
-        c = self.config.training
-        return flow_trainer(flow, field, self.optimizer, batch_size=c.batch_size, decay=c.decay)
+        return flow_trainer(flow, field, self.optimizer, **self.training)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -70,12 +70,17 @@ class Flow(eqx.Module):
 
         The coupling says what a batch is: stacked points, or pairs where it is `Given`.
         """
+        examples = self.examples(batch, key)
+        return jax.vmap(lambda example: self.example_loss(field, *example))(examples).mean()
+
+    def examples(self, batch: Any, key: Key[Array, ""]) -> tuple[Point, Point, Key[Array, " n"]]:
+        """Stacked x₀ and x₁ of a batch, as the coupling pairs them, and a key for each pair."""
         pair_key, key = jax.random.split(key)
         x0, x1 = self.coupling.pair(self.space, self.prior, batch, pair_key)
-        keys = jax.random.split(key, len(jax.tree.leaves(x1)[0]))
-        return jax.vmap(lambda *args: self._loss(field, *args))(x0, x1, keys).mean()
+        return x0, x1, jax.random.split(key, len(jax.tree.leaves(x1)[0]))
 
-    def _loss(self, field: Field, x0: Point, x1: Point, key: Key[Array, ""]) -> Scalar:
+    def example_loss(self, field: Field, x0: Point, x1: Point, key: Key[Array, ""]) -> Scalar:
+        """Loss of one pair, at a random time."""
         time_key, noise_key = jax.random.split(key)
         t = self.time.sample(time_key)
         x, v = self.path.sample(self.space, x0, x1, t, noise_key)

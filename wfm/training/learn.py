@@ -18,10 +18,10 @@ def flow_trainer(
     """A trainer of `module` as the flow's field; also its `bind` and parameters (`functional`)."""
     bind, parameters = functional(module)
 
-    def loss(parameters: Any, batch: Any, key: jax.Array) -> jax.Array:
-        return flow.loss(bind(parameters), batch, key)
+    def loss(parameters: Any, example: Any) -> jax.Array:
+        return flow.example_loss(bind(parameters), *example)
 
-    return Trainer(loss, optimizer, **options), bind, parameters
+    return Trainer(loss, optimizer, flow.examples, **options), bind, parameters
 
 
 def learn(
@@ -35,7 +35,7 @@ def learn(
 ) -> Field:
     """The field `(t, x)` that `module` becomes when trained on stacked `data` points.
 
-    `options` are those of `Trainer`: `batch_size`, `decay`.
+    `options` are those of `Trainer`: `batch_size`, `decay`, `at_once`, `mesh`.
     """
     optimizer = muon(learning_rate, steps)
     trainer, bind, parameters = flow_trainer(flow, module, optimizer, **options)

@@ -8,10 +8,14 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key, PyTree
 from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as muon_and_adam
+
+from wfm.devices import mean_over, replicate
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
@@ -40,24 +44,49 @@ class Diverged(RuntimeError):
         self.state = state
 
 
+def _with_keys(batch: PyTree, key: Key[Array, ""]) -> PyTree:
+    return batch, jax.random.split(key, len(jax.tree.leaves(batch)[0]))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trainer:
-    """Minimises `loss(parameters, batch, key)` over random batches of stacked `data`.
+    """Minimises the mean of `loss(parameters, example)` over random batches of stacked `data`.
 
+    `examples`: from a batch and a key to stacked examples; by default `(row, key)` for each row.
     `decay`: of the average of the parameters, reached gradually so that early parameters, which
-    are still far off, are forgotten.
+    are still far off, are forgotten. `at_once`: the most examples that the gradient is taken of
+    at a time, which changes not the gradient but memory, and what fits the cache of a CPU; by
+    default all of a device's share. `mesh`: devices that share each batch.
     """
 
-    loss: Callable[[Parameters, PyTree, Array], Array]
+    loss: Callable[[Parameters, PyTree], Array]
     optimizer: optax.GradientTransformation
+    examples: Callable[[PyTree, Array], PyTree] = _with_keys
     batch_size: int = 64
     decay: float = 0.999
+    at_once: int | None = None
+    mesh: Mesh | None = None
 
     def __post_init__(self):
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
+        devices = self.mesh.size if self.mesh else 1
+        if self.batch_size % devices:
+            more = -(-self.batch_size // devices) * devices
+            raise ValueError(
+                f"a batch of {self.batch_size} does not divide among {devices} devices; take "
+                f"batch_size {more} or fewer devices"
+            )
+        if self.at_once is not None and self.at_once < 1:
+            raise ValueError(f"at_once must be at least 1, got {self.at_once}")
+
+    @property
+    def _at_once(self) -> int:
+        share = self.batch_size // (self.mesh.size if self.mesh else 1)
+        most = min(self.at_once or share, share)
+        return next(n for n in range(most, 0, -1) if share % n == 0)
 
     def init(self, parameters: Parameters, key: Key[Array, ""]) -> TrainState:
         """The state before the first step."""
@@ -76,13 +105,34 @@ class Trainer:
         n = len(jax.tree.leaves(data)[0])
         rows = jax.random.randint(batch_key, (self.batch_size,), 0, n)
         batch = jax.tree.map(lambda a: a[rows], data)
-        loss, gradient = jax.value_and_grad(self.loss)(state.parameters, batch, loss_key)
+        examples = self.examples(batch, loss_key)
+        loss, gradient = mean_over(self._gradient, self.mesh)(state.parameters, examples)
         change, moments = self.optimizer.update(gradient, state.moments, state.parameters)
         parameters = optax.apply_updates(state.parameters, change)
         decay = jnp.minimum(self.decay, (1 + state.step) / (10 + state.step))
         average = optax.incremental_update(parameters, state.average, 1 - decay)
         state = TrainState(state.step + 1, parameters, average, moments, key)
         return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+
+    def _gradient(self, parameters: Parameters, examples: PyTree) -> tuple[Array, Parameters]:
+        """Mean loss of stacked examples, and its gradient."""
+
+        def mean(parameters: Parameters, few: PyTree) -> Array:
+            return jax.vmap(partial(self.loss, parameters))(few).mean()
+
+        def add(total: PyTree, few: PyTree) -> tuple[PyTree, None]:
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(mean)(parameters, few)), None
+
+        def divided(a: Array) -> Array:
+            return a.reshape(-1, self._at_once, *a.shape[1:])
+
+        parts = jax.tree.map(divided, examples)
+        n = len(jax.tree.leaves(parts)[0])
+        if n == 1:
+            return jax.value_and_grad(mean)(parameters, examples)
+        zero = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), parameters))
+        total, _ = jax.lax.scan(add, zero, parts)
+        return jax.tree.map(lambda a: a / n, total)
 
     def fit(
         self,
@@ -98,14 +148,16 @@ class Trainer:
         """
         if steps < 1 or chunk < 1:
             raise ValueError(f"steps and chunk must be at least 1, got {steps} and {chunk}")
+        state, data = replicate((state, data), self.mesh)
         while int(state.step) < steps:
             start = int(state.step)
             new, metrics = self.advance(state, data, min(chunk, steps - start))
-            finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+            host = {name: np.asarray(values) for name, values in metrics.items()}
+            finite = np.isfinite(host["loss"]) & np.isfinite(host["gradient_norm"])
             if not finite.all():
                 raise Diverged(start + 1 + int(finite.argmin()), state)
             state = new
-            report(state, {name: float(values.mean()) for name, values in metrics.items()})
+            report(state, {name: float(values.mean()) for name, values in host.items()})
         return state
 
 

@@ -1,0 +1,69 @@
+"""Many devices: one mesh, along whose only axis batches are spread."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, PyTree
+
+AXIS = "batch"
+
+
+def device_mesh(n: int | None = None) -> Mesh:
+    """The first `n` devices, by default all of them, those of other processes included."""
+    devices = jax.devices()
+    n = len(devices) if n is None else n
+    if not 1 <= n <= len(devices):
+        raise ValueError(
+            f"{n} devices asked for, but JAX sees {len(devices)} ({devices[0].device_kind}); ask "
+            "for no more, or make more of a CPU with JAX_NUM_CPU_DEVICES"
+        )
+    return Mesh(np.array(devices[:n]), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """The same arrays on every device; without a mesh, where they are."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def mean_over(f: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """Mean of `f(shared, share)` over equal shares of stacked inputs, one for each device."""
+    if mesh is None:
+        return f
+
+    def on_each(shared: PyTree, share: PyTree) -> PyTree:
+        return jax.tree.map(partial(jax.lax.pmean, axis_name=AXIS), f(shared, share))
+
+    return jax.shard_map(
+        on_each, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False
+    )
+
+
+def spread(f: Callable[..., PyTree], mesh: Mesh | None, out_axis: int = 0) -> Callable[..., PyTree]:
+    """`f` of stacked inputs, a share of them on each device.
+
+    `f` must treat its rows alike and put them on axis `out_axis` of its outputs. Inputs whose
+    number the devices do not divide are filled up with copies of the last row, which are dropped
+    again.
+    """
+    if mesh is None:
+        return f
+
+    def spread_f(*stacked: PyTree) -> PyTree:
+        n = len(jax.tree.leaves(stacked)[0])
+        rows = jnp.minimum(jnp.arange(-(-n // mesh.size) * mesh.size), n - 1)
+        specs = P(*[None] * out_axis, AXIS)
+        run = jax.shard_map(f, mesh=mesh, in_specs=P(AXIS), out_specs=specs, check_vma=False)
+        filled = run(*jax.tree.map(lambda a: a[rows], stacked))
+        return jax.tree.map(partial(_first, n, out_axis), filled)
+
+    return spread_f
+
+
+def _first(n: int, axis: int, a: Array) -> Array:
+    return jax.lax.slice_in_dim(a, 0, n, axis=axis)
