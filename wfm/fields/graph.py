@@ -12,6 +12,9 @@ from wfm.weights import Weights, WeightSpec
 
 GLOBAL = "global"
 
+Nodes = Float[Array, "nodes width"]  # all sets of nodes below each other
+Edges = Float[Array, "edges width"]  # all blocks of edges below each other, a row for each edge
+
 Block = tuple[str, str]
 NodeFeatures = dict[str, Float[Array, "_ _"]]
 EdgeFeatures = dict[Block, Float[Array, "_ _ _"]]
@@ -147,3 +150,8 @@ class WeightGraph:
             block: part.reshape(*shape, edges.shape[-1])
             for block, shape, part in zip(self.blocks, shapes, parts, strict=True)
         }
+
+    def pairs(self, of_sender: Nodes, of_receiver: Nodes) -> Edges:
+        """For each edge, the features of the two nodes that it joins, added."""
+        s, r = self.unpack_nodes(of_sender), self.unpack_nodes(of_receiver)
+        return self.pack_edges({(a, b): s[a][:, None] + r[b][None] for a, b in self.blocks})

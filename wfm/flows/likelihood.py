@@ -40,12 +40,12 @@ class Exact(Divergence):
     def __call__(
         self, space: Manifold, velocity: VelocityAt, t: Any, x: Point, key: Key[Array, ""] | None
     ) -> tuple[Tangent, Scalar]:
-        v, push = jax.linearize(lambda x: velocity(t, x), x)
+        v, pull = jax.vjp(lambda x: velocity(t, x), x)
         flat, unflatten = jax.flatten_util.ravel_pytree(x)
 
         def along(i: Array) -> Scalar:
             direction = unflatten(jnp.zeros_like(flat).at[i].set(1))
-            return _quadratic(space, x, push, direction)
+            return _quadratic(space, x, pull, direction)
 
         terms = jax.lax.map(along, jnp.arange(flat.size), batch_size=BASIS_CHUNK)
         return v, terms.sum()
@@ -71,15 +71,15 @@ class Hutchinson(Divergence):
         if key is None:
             raise ValueError("Hutchinson's estimate draws random probes: give a key")
         draw = normal_like if self.gaussian else rademacher_like
-        v, push = jax.linearize(lambda x: velocity(t, x), x)
-        one = lambda k: _quadratic(space, x, push, draw(k, x))  # noqa: E731
+        v, pull = jax.vjp(lambda x: velocity(t, x), x)
+        one = lambda k: _quadratic(space, x, pull, draw(k, x))  # noqa: E731
         return v, jax.vmap(one)(jax.random.split(key, self.probes)).mean()
 
 
-def _quadratic(space: Manifold, x: Point, push: Any, direction: Point) -> Float[Array, ""]:
-    """⟨P z, Dv P z⟩."""
+def _quadratic(space: Manifold, x: Point, pull: Any, direction: Point) -> Float[Array, ""]:
+    """⟨P z, Dv P z⟩, as ⟨Dvᵀ P z, P z⟩: fields need no derivative but the one they train by."""
     direction = space.to_tangent(x, direction)
-    return space.inner(x, direction, push(direction))
+    return space.inner(x, direction, *pull(direction))
 
 
 def integrate_divergence(

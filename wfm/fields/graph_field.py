@@ -1,0 +1,153 @@
+"""What all vector fields on the graph of a network's weights share."""
+
+from collections.abc import Collection, Mapping
+from typing import ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from wfm.fields.embedding import TimeEmbedding
+from wfm.fields.graph import Block, Edges, Nodes, WeightGraph
+from wfm.fields.linear import Linear
+from wfm.weights import Weights, WeightSpec
+
+
+class Layer(Protocol):
+    """One round of updates of all nodes and edges, which are packed as the graph packs them."""
+
+    def __call__(self, graph: WeightGraph, nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]: ...
+
+
+class GraphField(nnx.Module):
+    """Vector field over weights: encoders, layers of one kind, and heads for each set of weights.
+
+    A final class says which `layer` it stacks, made by `layer(width, rngs=rngs)`, and which
+    `graph` the layers work on.
+
+    `spec`: the architecture of the weights (a `WeightForm`'s `spec`). `width`, `depth`: features
+    of each node and edge, number of layers. `fold`: see `WeightGraph`. `own_embedding`: groups
+    whose neurons get an embedding each, by default those with a fixed order; the field is
+    equivariant to permutations of all other groups. `unit`: typical size of the entries of each
+    array, which its inputs are divided and its outputs multiplied by. `dtype`: of the layers'
+    features and products, such as `jnp.bfloat16`; parameters, encoders and heads stay as they are.
+
+    The parameters fit every size of the groups that have nodes but no embeddings of their own.
+    """
+
+    layer: ClassVar
+    graph_of: ClassVar = WeightGraph
+
+    def __init__(
+        self,
+        spec: WeightSpec,
+        *,
+        width: int = 32,
+        depth: int = 3,
+        fold: bool = False,
+        own_embedding: Collection[str] | None = None,
+        unit: Mapping[str, float] | None = None,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        own = spec.fixed if own_embedding is None else own_embedding
+        self.graph = graph = self.graph_of(spec, fold)
+        self.unit = tuple((unit or {}).items())
+        self.depth = depth
+        self.dtype = dtype
+        self.time = TimeEmbedding(width, rngs=rngs)
+        self.node_encoders = nnx.Dict(
+            {
+                name: _Encoder(
+                    graph.node_channels[name], size if name in own else 1, width, rngs=rngs
+                )
+                for name, size in graph.sizes.items()
+            }
+        )
+        self.edge_encoders = nnx.Dict(
+            {
+                _name(block): _Encoder(channels, 1, width, rngs=rngs)
+                for block, channels in graph.edge_channels.items()
+            }
+        )
+        make = nnx.vmap(lambda rngs: self.layer(width, rngs=rngs), in_axes=0, out_axes=0)
+        self.layers = make(rngs.split(depth))
+        self.node_heads = nnx.Dict(
+            {name: _Head(c, width, rngs=rngs) for name, c in graph.node_channels.items() if c}
+        )
+        self.edge_blocks = tuple(b for b, channels in graph.edge_channels.items() if channels)
+        self.edge_heads = nnx.Dict(
+            {_name(b): _Head(graph.edge_channels[b], width, rngs=rngs) for b in self.edge_blocks}
+        )
+
+    def __call__(self, t: Float[Array, ""], x: Weights) -> Weights:
+        unit, graph = dict(self.unit), self.graph
+        scaled = {name: a / unit.get(name, 1.0) for name, a in x.items()}
+        raw_nodes, raw_edges = graph.read(scaled)
+        time = self.time(t)
+        nodes = graph.pack_nodes(
+            {name: self.node_encoders[name](a, time) for name, a in raw_nodes.items()}
+        )
+        encoded = {b: self.edge_encoders[_name(b)](a, time) for b, a in raw_edges.items()}
+        # A network without hidden neurons, folded, is one node without edges.
+        edges = graph.pack_edges(encoded) if encoded else jnp.zeros((0, nodes.shape[-1]))
+        nodes, edges = self._through_layers(nodes, edges)
+        n, e = graph.unpack_nodes(nodes), graph.unpack_edges(edges)
+        out = graph.write(
+            {g: head(n[g], raw_nodes[g], time) for g, head in self.node_heads.items()},
+            {b: self.edge_heads[_name(b)](e[b], raw_edges[b], time) for b in self.edge_blocks},
+        )
+        return {name: a * unit.get(name, 1.0) for name, a in out.items()}
+
+    def _through_layers(self, nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
+        # A loop and not a scan, which would copy all that the gradient needs into stacked arrays.
+        definition, stacked = nnx.split(self.layers)
+        n, e = nodes.astype(self.dtype), edges.astype(self.dtype)
+        for i in range(self.depth):
+            parameters = jax.tree.map(lambda a, i=i: a[i].astype(self.dtype), stacked)
+            n, e = nnx.merge(definition, parameters)(self.graph, n, e)
+        return n.astype(nodes.dtype), e.astype(edges.dtype)
+
+
+def _name(block: Block) -> str:
+    return "->".join(block)
+
+
+class _Encoder(nnx.Module):
+    """Features of a set of nodes or edges: weights, position and time."""
+
+    def __init__(self, channels: int, positions: int, width: int, *, rngs: nnx.Rngs):
+        # Sets of one kind tell each other apart by this embedding, which is therefore not small.
+        self.position = nnx.Param(jax.random.normal(rngs.params(), (positions, width)))
+        self.time = Linear(width, width, use_bias=False, rngs=rngs)
+        self.weights = Linear(channels, width, use_bias=False, rngs=rngs) if channels else None
+
+    def __call__(self, features: Array, time: Array) -> Array:
+        constant = self.position[...] + self.time(time)[None]
+        constant = constant.reshape((1,) * (features.ndim - 2) + constant.shape)
+        shape = (*features.shape[:-1], constant.shape[-1])
+        if self.weights is None:
+            return jnp.broadcast_to(constant, shape)
+        return self.weights(features) + constant
+
+
+class _Head(nnx.Module):
+    """Weights read off hidden features, plus the input weights times a gate that time opens.
+
+    Starts as the identity. The gate passes the part of x_t that no prediction can know, which
+    `width` features could not carry where a node has many more channels.
+    """
+
+    def __init__(self, channels: int, width: int, *, rngs: nnx.Rngs):
+        zeros = nnx.initializers.zeros_init()
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.linear = Linear(width, channels, kernel_init=zeros, rngs=rngs)
+        self.gate = nnx.Linear(
+            width, channels, kernel_init=zeros, bias_init=nnx.initializers.ones_init(), rngs=rngs
+        )
+
+    def __call__(self, features: Array, raw: Array, time: Array) -> Array:
+        gate = self.gate(time).reshape((1,) * (raw.ndim - 1) + (-1,))
+        return self.linear(self.norm(features)) + gate * raw

@@ -1,0 +1,40 @@
+"""Updates of single nodes and single edges, which layers of all kinds share."""
+
+import jax
+from flax import nnx
+
+from wfm.fields.graph import Edges, Nodes, WeightGraph
+from wfm.fields.linear import Linear
+
+
+class NodeMLP(nnx.Module):
+    """Update of a node from itself."""
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.up = Linear(width, 2 * width, rngs=rngs)
+        self.down = Linear(2 * width, width, rngs=rngs)
+
+    def __call__(self, nodes: Nodes) -> Nodes:
+        return self.down(jax.nn.gelu(self.up(nodes)))
+
+
+class EdgeMLP(nnx.Module):
+    """Update of an edge from itself and its two nodes, without building their concatenation.
+
+    Biases are those of the nodes alone, of which there are few.
+    """
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.edge = Linear(width, 2 * width, use_bias=False, rngs=rngs)
+        self.sender = Linear(width, 2 * width, use_bias=False, rngs=rngs)
+        self.receiver = Linear(width, 2 * width, rngs=rngs)
+        self.down = Linear(2 * width, width, use_bias=False, rngs=rngs)
+
+    def __call__(self, graph: WeightGraph, nodes: Nodes, edges: Edges) -> Edges:
+        ends = graph.pairs(self.sender(nodes), self.receiver(nodes))
+        return self.down(jax.nn.gelu(self.edge(edges) + ends))
+
+
+def edge_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Normalises each edge; the maps that follow bring scales, and nodes bring offsets."""
+    return nnx.LayerNorm(width, use_bias=False, use_scale=False, rngs=rngs)
