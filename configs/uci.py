@@ -41,11 +41,12 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.flow.prediction = "velocity"  # or end_point
 
     config.field = ConfigDict()
-    config.field.kind = "transformer"  # or mlp, which reads width and depth alone
+    config.field.kind = "transformer"  # full_transformer, pna; or mlp: reads width and depth alone
     config.field.width = 32
     config.field.depth = 3
     config.field.fold = True
     config.field.own_embedding = "all"  # neurons with an embedding each: all, fixed, none
+    config.field.dtype = "float32"  # of the layers; bfloat16 for accelerators that have it
 
     config.training = ConfigDict()
     config.training.optimizer = "muon"  # or adam

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
-from experiments.command import Config, UsageError
-from wfm.fields import MLPField, RelationalTransformer
+from experiments.command import Config, UsageError, choose
+from wfm.fields import PNA, FullTransformer, GraphField, MLPField, RelationalTransformer
 from wfm.flows import (
     Coupling,
     EndPoint,
@@ -98,16 +99,22 @@ class FieldKind:
     equivariant: bool
 
 
-def _transformer(
-    config: Config, spec: WeightSpec, like: Point, unit: Mapping[str, float], rngs: nnx.Rngs
+def _on_graph(
+    kind: type[GraphField],
+    config: Config,
+    spec: WeightSpec,
+    like: Point,
+    unit: Mapping[str, float],
+    rngs: nnx.Rngs,
 ) -> nnx.Module:
-    return RelationalTransformer(
+    return kind(
         spec,
         width=config.width,
         depth=config.depth,
         fold=config.fold,
         own_embedding=own_embedding(config, spec),
         unit=unit,
+        dtype=choose(DTYPES, "field.dtype", config.dtype),
         rngs=rngs,
     )
 
@@ -118,7 +125,13 @@ def _mlp(
     return MLPField(like, width=config.width, depth=config.depth, unit=unit, rngs=rngs)
 
 
-FIELDS = {"transformer": FieldKind(_transformer, True), "mlp": FieldKind(_mlp, False)}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+FIELDS = {
+    "transformer": FieldKind(partial(_on_graph, RelationalTransformer), True),
+    "full_transformer": FieldKind(partial(_on_graph, FullTransformer), True),
+    "pna": FieldKind(partial(_on_graph, PNA), True),
+    "mlp": FieldKind(_mlp, False),
+}
 
 
 def own_embedding(config: Config, spec: WeightSpec) -> tuple[str, ...]:

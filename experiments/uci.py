@@ -18,6 +18,7 @@ from jaxtyping import Array
 from experiments import report
 from experiments.choices import (
     COUPLINGS,
+    DTYPES,
     FIELDS,
     KINDS,
     OPTIMIZERS,
@@ -92,6 +93,7 @@ class Experiment:
         self.pairing: Pairing = choose(COUPLINGS, "flow.coupling", config.flow.coupling)
         self.sampling = Sampling.of(config, self.form, self.task.train, self.mesh)
         self.field: FieldKind = choose(FIELDS, "field.kind", config.field.kind)
+        choose(DTYPES, "field.dtype", config.field.dtype)
         check_coupling(config, self.network)
         z = config.zoo
         self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride)

@@ -1,4 +1,4 @@
-"""Vector fields: layout, equivariance, sizes, and attention against the written-out formula."""
+"""Vector fields: laws over a table of them, and layers against their written-out formulas."""
 
 import chex
 import jax
@@ -8,13 +8,27 @@ import pytest
 from flax import nnx
 
 from tests.weights.table import NETWORKS, canonical, weights
-from wfm.fields import MLPField, RelationalTransformer, WeightGraph, functional
+from wfm.fields import (
+    PNA,
+    CompleteGraph,
+    FullTransformer,
+    MLPField,
+    RelationalTransformer,
+    WeightGraph,
+    functional,
+)
+from wfm.fields.linear import rows_times
+from wfm.fields.pna import aggregate, scaled
 from wfm.weights import mlp, permute, random_permutation
 
 # Those with graphs of their own: activation functions make no difference here.
 GRAPHS = {name: NETWORKS[name][0] for name in ("mlp", "linear", "residual", "cnn")}
 networks = pytest.mark.parametrize("spec", GRAPHS.values(), ids=GRAPHS)
 folds = pytest.mark.parametrize("fold", [False, True])
+# Fields on graphs, which claim equivariance and to fit other widths.
+FIELDS = {"transformer": RelationalTransformer, "full": FullTransformer, "pna": PNA}
+fields = pytest.mark.parametrize("kind", FIELDS.values(), ids=FIELDS)
+graphs = pytest.mark.parametrize("graph_of", [WeightGraph, CompleteGraph])
 
 
 def jiggled(field):
@@ -26,15 +40,20 @@ def jiggled(field):
     return jax.jit(bind(structure.unflatten(leaves)))
 
 
+def small(kind, spec, **options):
+    return kind(spec, **({"width": 4, "depth": 2} | options), rngs=nnx.Rngs(0))
+
+
 def transformer(spec, **options):
-    return RelationalTransformer(spec, width=4, depth=2, rngs=nnx.Rngs(0), **options)
+    return small(RelationalTransformer, spec, **options)
 
 
 @networks
 @folds
-def test_graph_reads_and_writes_every_weight_once(spec, fold):
+@graphs
+def test_graph_reads_and_writes_every_weight_once(spec, fold, graph_of):
     spec = canonical(spec).spec
-    graph, w = WeightGraph(spec, fold), weights(spec, 0)
+    graph, w = graph_of(spec, fold), weights(spec, 0)
     nodes, edges = graph.read(w)
     chex.assert_trees_all_equal(graph.write(nodes, edges), w)
     assert sum(a.size for a in [*nodes.values(), *edges.values()]) == spec.n_weights
@@ -42,7 +61,20 @@ def test_graph_reads_and_writes_every_weight_once(spec, fold):
     chex.assert_trees_all_equal(graph.unpack_nodes(graph.pack_nodes(marked)), marked)
     marked = {b: jnp.full((*e.shape[:2], 2), 1.0 * i) for i, (b, e) in enumerate(edges.items())}
     if marked:
-        chex.assert_trees_all_equal(graph.unpack_edges(graph.pack_edges(marked)), marked)
+        packed = graph.pack_edges(marked)
+        chex.assert_trees_all_equal(graph.unpack_edges(packed), marked)
+        n = jax.random.normal(jax.random.key(0), (sum(graph.sizes.values()), 2))
+        pairs, node = graph.unpack_edges(graph.pairs(n, 3 * n)), graph.unpack_nodes(n)
+        for s, r in graph.blocks:
+            chex.assert_trees_all_close(pairs[s, r], node[s][:, None] + 3 * node[r][None])
+
+
+def test_a_complete_graph_joins_all():
+    graph = CompleteGraph(canonical(mlp(3, 4, 2)).spec)
+    n = sum(graph.sizes.values())
+    assert sum(graph.sizes[s] * graph.sizes[r] for s, r in graph.blocks) == n**2
+    assert graph.edge_channels["in", "h1"] == 1
+    assert graph.edge_channels["h1", "in"] == graph.edge_channels["h1", "h1"] == 0
 
 
 def test_what_folding_folds():
@@ -58,9 +90,10 @@ def test_what_folding_folds():
 
 @networks
 @folds
-def test_equivariance(spec, fold):
+@fields
+def test_equivariance(spec, fold, kind):
     spec = canonical(spec).spec
-    field, x, t = jiggled(transformer(spec, fold=fold)), weights(spec, 0), jnp.float32(0.3)
+    field, x, t = jiggled(small(kind, spec, fold=fold)), weights(spec, 0), jnp.float32(0.3)
     permutation = random_permutation(spec, jax.random.key(1))
     moved = field(t, permute(spec, permutation, x))
     chex.assert_trees_all_close(
@@ -82,19 +115,21 @@ def test_own_embeddings_break_equivariance():
 
 
 @folds
-def test_parameters_fit_other_widths(fold):
+@fields
+def test_parameters_fit_other_widths(fold, kind):
     spec = mlp(5, 8, 6, 3)
-    _, parameters = functional(transformer(spec, fold=fold))
+    _, parameters = functional(small(kind, spec, fold=fold))
     wide = spec.resize(h1=20, h2=11)
-    bind, fresh = functional(transformer(wide, fold=fold))
+    bind, fresh = functional(small(kind, wide, fold=fold))
     chex.assert_trees_all_equal_shapes(parameters, fresh)
     out = bind(parameters)(jnp.float32(0.5), weights(wide, 0))
     wide.check(out)
 
 
-def test_every_weight_hears_of_every_other():
+@fields
+def test_every_weight_hears_of_every_other(kind):
     spec = canonical(mlp(3, 4, 5, 2)).spec
-    field = jiggled(RelationalTransformer(spec, width=8, depth=5, fold=True, rngs=nnx.Rngs(0)))
+    field = jiggled(small(kind, spec, width=8, depth=5, fold=True))
     x = weights(spec, 0)
     before = field(0.3, x)
     for name in x:
@@ -137,6 +172,98 @@ def test_attention_equals_the_formula_written_out():
         shares = np.exp(logits) / np.exp(logits).sum()
         expected[i] = shares @ np.array(values) @ matrix(attention.out)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_full_attention_equals_the_formula_written_out():
+    """As above, but every node looks at all nodes, along the edge from the other to itself."""
+    spec, d = mlp(2, 3, 2), 4
+    graph = CompleteGraph(spec)
+    module = small(FullTransformer, spec, depth=1).layers
+    layer = nnx.merge(*jax.tree.map(lambda a: a[0], nnx.split(module)))
+    rng = np.random.default_rng(0)
+    n, e = rng.normal(size=(7, d)), rng.normal(size=(7, 7, d))
+
+    def normed(x):
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+
+    def m(linear):
+        return np.asarray(linear.kernel[...], np.float64)
+
+    def gelu(x):
+        return np.asarray(jax.nn.gelu(jnp.asarray(x)), np.float64)
+
+    def mlp_of(module, x, bias):
+        return gelu(x + np.asarray(bias[...])) @ m(module.down)
+
+    f, g, seen = normed(n), normed(e), layer.seen
+    after = n.copy()
+    for i in range(7):
+        q = f[i] @ m(layer.query) + g[:, i] @ m(seen.query)
+        k = f @ m(layer.key) + g[:, i] @ m(seen.key)
+        v = f @ m(layer.value) + g[:, i] @ m(seen.value)
+        shares = np.exp((q * k).sum(-1) / np.sqrt(d))
+        after[i] += (shares / shares.sum()) @ v @ m(layer.out)
+    h, edge = normed(after), layer.edge_mlp
+    hidden = g @ m(edge.edge) + g.swapaxes(0, 1) @ m(layer.reverse)
+    hidden += (h @ m(edge.sender))[:, None] + (h @ m(edge.receiver))[None]
+    e_out = e + mlp_of(edge, hidden, edge.receiver.bias)
+    n_out = after + mlp_of(layer.node_mlp, h @ m(layer.node_mlp.up), layer.node_mlp.up.bias)
+    found = layer(graph, jnp.asarray(n, jnp.float32), jnp.asarray(e, jnp.float32).reshape(49, d))
+    np.testing.assert_allclose(found[0], n_out, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found[1].reshape(7, 7, d), e_out, rtol=1e-3, atol=1e-4)
+
+
+def test_aggregates_equal_those_of_lists_of_messages():
+    """Node by node, in numpy; degrees differ, and one node hears one message only."""
+    spec = mlp(4, 1, 3)
+    graph, rng = WeightGraph(spec), np.random.default_rng(0)
+    inward, outward = ({b: rng.normal(size=(*s, 2)) for b, s in shapes(graph)} for _ in range(2))
+    heard = {(g, i): [] for g, size in graph.sizes.items() for i in range(size)}
+    for (s, r), messages in inward.items():
+        for i, j in np.ndindex(*messages.shape[:2]):
+            heard[r, j].append(messages[i, j])
+            heard[s, i].append(outward[s, r][i, j])
+    logs = np.log([1 + len(m) for m in heard.values()])
+    expected = []
+    for messages, log in zip(heard.values(), logs, strict=True):
+        m = np.array(messages)
+        four = np.concatenate([m.mean(0), np.sqrt(m.var(0) + 1e-5), m.max(0), m.min(0)])
+        scale = log / logs.mean()
+        expected.append(np.concatenate([four, four * scale, four / scale]))
+    to32 = lambda blocks: {b: jnp.asarray(a, jnp.float32) for b, a in blocks.items()}  # noqa: E731
+    found = scaled(graph, aggregate(graph, to32(inward), to32(outward)))
+    np.testing.assert_allclose(found, np.array(expected), rtol=1e-3, atol=1e-4)
+
+
+def shapes(graph):
+    return [((s, r), (graph.sizes[s], graph.sizes[r])) for s, r in graph.blocks]
+
+
+@fields
+def test_half_precision_stays_near_single(kind):
+    """The layers alone work in bfloat16, which has 8 bits: parameters and outputs do not change."""
+    spec = canonical(mlp(5, 8, 3)).spec
+    exact, half = (small(kind, spec, width=16, dtype=d) for d in (jnp.float32, jnp.bfloat16))
+    x = weights(spec, 0)
+    a, b = jiggled(exact)(0.3, x), jiggled(half)(0.3, x)
+    chex.assert_trees_all_equal_shapes_and_dtypes(a, b)
+    error = sum(float(((a[n] - b[n]) ** 2).sum()) for n in a)
+    size = sum(float(((a[n] - x[n]) ** 2).sum()) for n in a)
+    assert 0 < error < (10 * 2**-8) ** 2 * size
+
+
+@pytest.mark.parametrize("m", [2, 5])
+def test_products_have_the_gradient_of_products(m):
+    x, w, out = (
+        jax.random.normal(k, s)
+        for k, s in zip(
+            jax.random.split(jax.random.key(0), 3), [(4, 6, m), (m, 3), (4, 6, 3)], strict=True
+        )
+    )
+    found = jax.vjp(lambda x, w: jax.vmap(lambda x: rows_times(x, w))(x), x, w)
+    expected = jax.vjp(lambda x, w: x @ w, x, w)
+    chex.assert_trees_all_close(found[0], expected[0], rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(found[1](out), expected[1](out), rtol=1e-5, atol=1e-5)
 
 
 def test_units_scale_inputs_and_outputs():

@@ -1,8 +1,20 @@
 """Vector-field networks."""
 
+from wfm.fields.full_transformer import FullTransformer
 from wfm.fields.functional import functional
-from wfm.fields.graph import WeightGraph
+from wfm.fields.graph import CompleteGraph, WeightGraph
+from wfm.fields.graph_field import GraphField
 from wfm.fields.mlp import MLPField
+from wfm.fields.pna import PNA
 from wfm.fields.relational_transformer import RelationalTransformer
 
-__all__ = ["MLPField", "RelationalTransformer", "WeightGraph", "functional"]
+__all__ = [
+    "PNA",
+    "CompleteGraph",
+    "FullTransformer",
+    "GraphField",
+    "MLPField",
+    "RelationalTransformer",
+    "WeightGraph",
+    "functional",
+]

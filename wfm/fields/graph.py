@@ -1,6 +1,7 @@
 """The graph of a network's weights, as dense blocks derived from the labels of a `WeightSpec`."""
 
 import dataclasses
+import itertools
 import math
 from functools import cached_property
 
@@ -72,9 +73,11 @@ class WeightGraph:
         """Weights on every edge of each block (from, to)."""
         keys = [tuple(self._nodes_of(name).values()) for name in self.spec.arrays]
         blocks = {key: self._channels(key) for key in keys if len(key) == 2}
-        if GLOBAL in self.sizes:
-            blocks |= {(GLOBAL, name): 0 for name in self.sizes if name != GLOBAL}
-        return blocks
+        return blocks | {key: 0 for key in self._without_weights() if key not in blocks}
+
+    def _without_weights(self) -> list[Block]:
+        """Blocks of edges that are there for nodes to hear of each other."""
+        return [(GLOBAL, name) for name in self.sizes if GLOBAL in self.sizes and name != GLOBAL]
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -155,3 +158,31 @@ class WeightGraph:
         """For each edge, the features of the two nodes that it joins, added."""
         s, r = self.unpack_nodes(of_sender), self.unpack_nodes(of_receiver)
         return self.pack_edges({(a, b): s[a][:, None] + r[b][None] for a, b in self.blocks})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CompleteGraph(WeightGraph):
+    """Every node joined to every node, in both directions and itself included.
+
+    Edges are packed as the rows of a matrix of (from, to), the nodes in the order of `sizes`.
+    """
+
+    def _without_weights(self) -> list[Block]:
+        return list(itertools.product(self.sizes, self.sizes))
+
+    def pack_edges(self, edges: EdgeFeatures) -> Edges:
+        rows = [jnp.concatenate([edges[s, r] for r in self.sizes], 1) for s in self.sizes]
+        matrix = jnp.concatenate(rows)
+        return matrix.reshape(-1, matrix.shape[-1])
+
+    def unpack_edges(self, edges: Edges) -> EdgeFeatures:
+        n, stops = sum(self.sizes.values()), np.cumsum(list(self.sizes.values()))[:-1]
+        rows = jnp.split(edges.reshape(n, n, -1), stops)
+        return {
+            (s, r): block
+            for s, row in zip(self.sizes, rows, strict=True)
+            for r, block in zip(self.sizes, jnp.split(row, stops, 1), strict=True)
+        }
+
+    def pairs(self, of_sender: Nodes, of_receiver: Nodes) -> Edges:
+        return (of_sender[:, None] + of_receiver[None]).reshape(-1, of_sender.shape[-1])

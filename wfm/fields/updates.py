@@ -2,6 +2,7 @@
 
 import jax
 from flax import nnx
+from jaxtyping import Array, Float
 
 from wfm.fields.graph import Edges, Nodes, WeightGraph
 from wfm.fields.linear import Linear
@@ -21,7 +22,8 @@ class NodeMLP(nnx.Module):
 class EdgeMLP(nnx.Module):
     """Update of an edge from itself and its two nodes, without building their concatenation.
 
-    Biases are those of the nodes alone, of which there are few.
+    `more`: what else enters the hidden layer of each edge. Biases are those of the nodes alone, of
+    which there are few.
     """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
@@ -30,9 +32,15 @@ class EdgeMLP(nnx.Module):
         self.receiver = Linear(width, 2 * width, rngs=rngs)
         self.down = Linear(2 * width, width, use_bias=False, rngs=rngs)
 
-    def __call__(self, graph: WeightGraph, nodes: Nodes, edges: Edges) -> Edges:
-        ends = graph.pairs(self.sender(nodes), self.receiver(nodes))
-        return self.down(jax.nn.gelu(self.edge(edges) + ends))
+    def __call__(
+        self,
+        graph: WeightGraph,
+        nodes: Nodes,
+        edges: Edges,
+        more: Float[Array, "edges hidden"] | None = None,
+    ) -> Edges:
+        hidden = self.edge(edges) + graph.pairs(self.sender(nodes), self.receiver(nodes))
+        return self.down(jax.nn.gelu(hidden if more is None else hidden + more))
 
 
 def edge_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

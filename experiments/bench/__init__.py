@@ -1,0 +1,1 @@
+"""Benchmarks: this code beside PyTorch, growth with size, and the share of what the machine can."""
