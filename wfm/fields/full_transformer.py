@@ -6,7 +6,7 @@ from flax import nnx
 
 from wfm.fields.graph import CompleteGraph, Edges, Nodes, WeightGraph
 from wfm.fields.graph_field import GraphField
-from wfm.fields.linear import Linear
+from wfm.fields.linear import EdgeLinear
 from wfm.fields.relational_transformer import EdgeProjections, softmax
 from wfm.fields.updates import EdgeMLP, NodeMLP, edge_norm
 
@@ -18,7 +18,7 @@ class FullLayer(nnx.Module):
     """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
-        linear = lambda: Linear(width, width, use_bias=False, rngs=rngs)  # noqa: E731
+        linear = lambda: nnx.Linear(width, width, use_bias=False, rngs=rngs)  # noqa: E731
         self.node_norm = nnx.LayerNorm(width, rngs=rngs)
         self.edge_norm = edge_norm(width, rngs)
         self.mlp_norm = nnx.LayerNorm(width, rngs=rngs)
@@ -26,7 +26,7 @@ class FullLayer(nnx.Module):
         self.seen = EdgeProjections(width, rngs=rngs)
         self.node_mlp = NodeMLP(width, rngs=rngs)
         self.edge_mlp = EdgeMLP(width, rngs=rngs)
-        self.reverse = Linear(width, 2 * width, use_bias=False, rngs=rngs)
+        self.reverse = EdgeLinear(width, 2 * width, use_bias=False, rngs=rngs)
 
     def __call__(self, graph: WeightGraph, nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
         e, count = self.edge_norm(edges), len(nodes)

@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 
 from wfm.fields.embedding import TimeEmbedding
 from wfm.fields.graph import Block, Edges, Nodes, WeightGraph
-from wfm.fields.linear import Linear
 from wfm.weights import Weights, WeightSpec
 
 
@@ -104,9 +103,11 @@ class GraphField(nnx.Module):
     def _through_layers(self, nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
         # A loop and not a scan, which would copy all that the gradient needs into stacked arrays.
         definition, stacked = nnx.split(self.layers)
+        leaves, structure = jax.tree.flatten(stacked)
+        of_layers = zip(*[jnp.split(a.astype(self.dtype), self.depth) for a in leaves], strict=True)
         n, e = nodes.astype(self.dtype), edges.astype(self.dtype)
-        for i in range(self.depth):
-            parameters = jax.tree.map(lambda a, i=i: a[i].astype(self.dtype), stacked)
+        for of_layer in of_layers:
+            parameters = jax.tree.unflatten(structure, [a.squeeze(0) for a in of_layer])
             n, e = nnx.merge(definition, parameters)(self.graph, n, e)
         return n.astype(nodes.dtype), e.astype(edges.dtype)
 
@@ -121,8 +122,8 @@ class _Encoder(nnx.Module):
     def __init__(self, channels: int, positions: int, width: int, *, rngs: nnx.Rngs):
         # Sets of one kind tell each other apart by this embedding, which is therefore not small.
         self.position = nnx.Param(jax.random.normal(rngs.params(), (positions, width)))
-        self.time = Linear(width, width, use_bias=False, rngs=rngs)
-        self.weights = Linear(channels, width, use_bias=False, rngs=rngs) if channels else None
+        self.time = nnx.Linear(width, width, use_bias=False, rngs=rngs)
+        self.weights = nnx.Linear(channels, width, use_bias=False, rngs=rngs) if channels else None
 
     def __call__(self, features: Array, time: Array) -> Array:
         constant = self.position[...] + self.time(time)[None]
@@ -143,7 +144,7 @@ class _Head(nnx.Module):
     def __init__(self, channels: int, width: int, *, rngs: nnx.Rngs):
         zeros = nnx.initializers.zeros_init()
         self.norm = nnx.LayerNorm(width, rngs=rngs)
-        self.linear = Linear(width, channels, kernel_init=zeros, rngs=rngs)
+        self.linear = nnx.Linear(width, channels, kernel_init=zeros, rngs=rngs)
         self.gate = nnx.Linear(
             width, channels, kernel_init=zeros, bias_init=nnx.initializers.ones_init(), rngs=rngs
         )

@@ -1,4 +1,4 @@
-"""Linear maps of many rows, with a gradient that stays fast when examples are stacked."""
+"""Linear maps of edges, with a gradient that stays fast when examples are stacked."""
 
 from functools import partial
 from typing import Any
@@ -34,4 +34,4 @@ def _dot_general(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     return rows_times(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
-Linear = partial(nnx.Linear, dot_general=_dot_general)
+EdgeLinear = partial(nnx.Linear, dot_general=_dot_general)

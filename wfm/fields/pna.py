@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from wfm.fields.graph import EdgeFeatures, Edges, Nodes, WeightGraph
 from wfm.fields.graph_field import GraphField
-from wfm.fields.linear import Linear
+from wfm.fields.linear import EdgeLinear
 from wfm.fields.updates import EdgeMLP, NodeMLP, edge_norm
 
 EPSILON = 1e-5  # of the variance, as in the authors' code
@@ -29,8 +29,8 @@ class PNALayer(nnx.Module):
         self.mlp_norm = nnx.LayerNorm(width, rngs=rngs)
         self.incoming = _Message(width, rngs=rngs)
         self.outgoing = _Message(width, rngs=rngs)
-        self.itself = Linear(width, width, rngs=rngs)
-        self.out = Linear(AGGREGATES * SCALERS * width, width, use_bias=False, rngs=rngs)
+        self.itself = nnx.Linear(width, width, rngs=rngs)
+        self.out = nnx.Linear(AGGREGATES * SCALERS * width, width, use_bias=False, rngs=rngs)
         self.node_mlp = NodeMLP(width, rngs=rngs)
         self.edge_mlp = EdgeMLP(width, rngs=rngs)
 
@@ -58,8 +58,9 @@ class PNA(GraphField):
 
 class _Message(nnx.Module):
     def __init__(self, width: int, *, rngs: nnx.Rngs):
-        linear = lambda: Linear(width, width, use_bias=False, rngs=rngs)  # noqa: E731
-        self.edge, self.sender, self.receiver = linear(), linear(), linear()
+        self.edge = EdgeLinear(width, width, use_bias=False, rngs=rngs)
+        self.sender = nnx.Linear(width, width, use_bias=False, rngs=rngs)
+        self.receiver = nnx.Linear(width, width, use_bias=False, rngs=rngs)
 
     def __call__(self, graph: WeightGraph, nodes: Nodes, edges: Edges) -> Edges:
         return self.edge(edges) + graph.pairs(self.sender(nodes), self.receiver(nodes))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from wfm.fields.graph import Edges, Nodes, WeightGraph
 from wfm.fields.graph_field import GraphField
-from wfm.fields.linear import Linear, rows_times
+from wfm.fields.linear import rows_times
 from wfm.fields.updates import EdgeMLP, NodeMLP, edge_norm
 
 
@@ -55,7 +55,7 @@ class _Attention(nnx.Module):
     """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
-        linear = lambda: Linear(width, width, use_bias=False, rngs=rngs)  # noqa: E731
+        linear = lambda: nnx.Linear(width, width, use_bias=False, rngs=rngs)  # noqa: E731
         self.query, self.key, self.value = linear(), linear(), linear()
         self.incoming = EdgeProjections(width, rngs=rngs)
         self.outgoing = EdgeProjections(width, rngs=rngs)
@@ -111,7 +111,7 @@ class EdgeProjections(nnx.Module):
     """How nodes see the edges of one direction: queries, keys and values of an edge."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
-        linear = lambda: Linear(width, width, use_bias=False, rngs=rngs)  # noqa: E731
+        linear = lambda: nnx.Linear(width, width, use_bias=False, rngs=rngs)  # noqa: E731
         self.query, self.key, self.value = linear(), linear(), linear()
 
     def logits(self, edges: Edges, seen: Edges) -> Float[Array, "edges 1"]:

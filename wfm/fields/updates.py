@@ -5,15 +5,15 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from wfm.fields.graph import Edges, Nodes, WeightGraph
-from wfm.fields.linear import Linear
+from wfm.fields.linear import EdgeLinear
 
 
 class NodeMLP(nnx.Module):
     """Update of a node from itself."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
-        self.up = Linear(width, 2 * width, rngs=rngs)
-        self.down = Linear(2 * width, width, rngs=rngs)
+        self.up = nnx.Linear(width, 2 * width, rngs=rngs)
+        self.down = nnx.Linear(2 * width, width, rngs=rngs)
 
     def __call__(self, nodes: Nodes) -> Nodes:
         return self.down(jax.nn.gelu(self.up(nodes)))
@@ -27,10 +27,10 @@ class EdgeMLP(nnx.Module):
     """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
-        self.edge = Linear(width, 2 * width, use_bias=False, rngs=rngs)
-        self.sender = Linear(width, 2 * width, use_bias=False, rngs=rngs)
-        self.receiver = Linear(width, 2 * width, rngs=rngs)
-        self.down = Linear(2 * width, width, use_bias=False, rngs=rngs)
+        self.edge = EdgeLinear(width, 2 * width, use_bias=False, rngs=rngs)
+        self.sender = nnx.Linear(width, 2 * width, use_bias=False, rngs=rngs)
+        self.receiver = nnx.Linear(width, 2 * width, rngs=rngs)
+        self.down = EdgeLinear(2 * width, width, use_bias=False, rngs=rngs)
 
     def __call__(
         self,

@@ -1,0 +1,113 @@
+"""What `experiments.bench` times.
+
+Command    python -m experiments.bench --config=configs/bench.py --workdir=runs/bench
+Hardware   2 CPU cores, 24 GB, nothing else running; torch and geoopt (the extra `bench`)
+Time       see docs/results/bench.md
+Expected   docs/results/bench.md
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+CORES = 2
+# This code makes a device of each core: two devices with a core each beat one with both.
+DEVICES = {"JAX_NUM_CPU_DEVICES": str(CORES)}
+# glibc otherwise returns large blocks to the system after each use, and asks for them again.
+KEEP_BLOCKS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+SMALL = {"widths": [30, 16, 16, 2], "width": 64, "depth": 5}
+WIDE = {"widths": [784, 10, 10], "width": 32, "depth": 5}
+HIDDEN = (8, 22, 64, 181, 512, 984)  # of 30-h-h-2: 10³ to 10⁶ weights
+MOST_FOR_ALL_PAIRS = 200  # hidden neurons, beyond which memory ends
+ALIGNED = {"weights": 4000, "activations": 4000, "sinkhorn_l2": 250, "sinkhorn_mid": 250}
+
+
+def get_config() -> ConfigDict:
+    """All cases by name: module and function below `experiments.bench`, options, environment."""
+    config: Any = ConfigDict()
+    config.seed = 0
+    config.cases = _rivals() | _growth() | _rest()
+    return config
+
+
+def _ours(case: str, **options: Any) -> dict[str, Any]:
+    return {"module": "jax_cases", "case": case, "options": options, "env": DEVICES}
+
+
+def _torch(case: str, env: dict[str, str] | None = None, **options: Any) -> dict[str, Any]:
+    return {"module": "torch_cases", "case": case, "options": options, "env": env or {}}
+
+
+def _rivals() -> dict[str, Any]:
+    """Training steps, and samples, of two networks by this code and by PyTorch.
+
+    What takes too long, or more memory than there is, is measured smaller: the page scales it up.
+    """
+    cases = {
+        "train_small_graph": _ours("training", **SMALL, batch=32, at_once=2),
+        "train_small_fold": _ours("training", **SMALL, batch=32, at_once=8, fold=True, steps=10),
+        "train_small_full": _ours("training", **SMALL, batch=32, at_once=1, attention="full"),
+        "train_wide_graph": _ours("training", **WIDE, batch=8, at_once=1),
+        "train_wide_fold": _ours("training", **WIDE, batch=8, at_once=8, fold=True, steps=20),
+        "sample_small_graph": _ours("sampling", **SMALL, networks=32, steps=100, at_once=2),
+        "sample_small_fold": _ours(
+            "sampling", **SMALL, networks=32, steps=100, at_once=8, fold=True
+        ),
+        "sample_wide_graph": _ours("sampling", **WIDE, networks=8, steps=100, at_once=1),
+        "sample_wide_fold": _ours("sampling", **WIDE, networks=8, steps=100, at_once=8, fold=True),
+        "sample_small_torch": _torch(
+            "sampling", **SMALL, networks=32, steps=5, compiled=False, threads=CORES
+        ),
+        "sample_wide_torch": _torch(
+            "sampling", **WIDE, networks=1, steps=2, compiled=False, threads=CORES
+        ),
+        "train_wide_torch": _torch(
+            "training", KEEP_BLOCKS, **WIDE, batch=1, compiled=False, threads=CORES
+        ),
+    }
+    for threads in (1, CORES):
+        for compiled in (False, True):
+            for allocator, env in {"": None, "_keeping": KEEP_BLOCKS}.items():
+                name = f"train_small_torch_{threads}{'_compiled' if compiled else ''}{allocator}"
+                options = {"batch": 32, "compiled": compiled, "threads": threads}
+                cases[name] = _torch("training", env, **SMALL, **options)
+    return cases
+
+
+def _growth() -> dict[str, Any]:
+    """Training steps of ever wider networks, two examples each."""
+    size = {"width": 32, "depth": 2, "batch": 2, "at_once": 1}
+    cases = {}
+    for h in HIDDEN:
+        widths = [30, h, h, 2]
+        cases[f"grow_graph_{h}"] = _ours("training", widths=widths, **size)
+        cases[f"grow_fold_{h}"] = _ours("training", widths=widths, fold=True, **size)
+        if h < MOST_FOR_ALL_PAIRS:
+            cases[f"grow_full_{h}"] = _ours("training", widths=widths, attention="full", **size)
+    return cases
+
+
+def _rest() -> dict[str, Any]:
+    task = {"task": "breast_cancer", "hidden": [16, 16]}
+    schedule = {"epochs": 50, "batch_size": 32}
+    cases = {
+        "zoo": _ours("zoo", **task, networks=100, **schedule),
+        "zoo_torch": _torch("zoo", **task, networks=2, threads=1, **schedule),
+        "densities": _ours(
+            "densities",
+            widths=[30, 16, 16, 2],
+            width=32,
+            depth=3,
+            fold=True,
+            networks=32,
+            steps=64,
+            at_once=8,
+        ),
+        "manifold_30": _torch("manifold", n=10_000, dim=30),
+        "manifold_784": _torch("manifold", n=10_000, dim=784),
+    }
+    for name in ("independent", "ot", "entropic", "equivariant"):
+        cases[f"coupling_{name}"] = _ours("coupling", name=name, widths=[30, 16, 16, 2], batch=64)
+    for name, networks in ALIGNED.items():
+        cases[f"alignment_{name}"] = _ours("alignment", name=name, networks=networks, **task)
+    return cases

@@ -1,0 +1,54 @@
+"""How many floating-point operations work needs, and how many a machine can do."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from experiments.bench.clock import timed
+
+SIDE = 3000  # of the matrices that the machine is measured with
+
+
+def product_flops(f: Callable[..., Any], *args: Any) -> int:
+    """Operations of all matrix products in `f(*args)`, two for each multiplication and addition.
+
+    All else, such as norms and activations, is not counted.
+    """
+    return _count(jax.make_jaxpr(f)(*args).jaxpr)
+
+
+def _count(jaxpr: Jaxpr) -> int:
+    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+
+
+def _count_equation(equation: Any) -> int:
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        return 2 * depth * math.prod(equation.outvars[0].aval.shape)
+    times = equation.params.get("length", 1)  # of a scan
+    return times * sum(map(_count, _inside(equation.params)))
+
+
+def _inside(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    for value in params.values():
+        if isinstance(value, ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, Jaxpr):
+            yield value
+
+
+def matmul_rate() -> float:
+    """Operations per second of a large product in single precision, over all devices."""
+    n = jax.local_device_count()
+    matrices = jax.random.normal(jax.random.key(0), (n, SIDE, SIDE))
+    mesh = jax.make_mesh((n,), ("all",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("all"))
+    matrices = jax.device_put(matrices, spread)
+    square = jax.jit(lambda a: jnp.matmul(a, a))
+    seconds = timed(lambda: jax.block_until_ready(square(matrices)))
+    return n * 2 * SIDE**3 / seconds["median"]

@@ -1,0 +1,147 @@
+"""What is timed of this code: each function one case, with arguments that JSON can hold."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from experiments.bench.clock import peak_mb, timed
+from experiments.bench.flops import matmul_rate, product_flops
+from experiments.choices import COUPLINGS, matchings
+from wfm.devices import device_mesh, replicate, spread
+from wfm.fields import FullTransformer, GraphField, RelationalTransformer
+from wfm.flows import Flow, Hutchinson, Integrator
+from wfm.tasks import load_task
+from wfm.training import Trainer, adam, flow_trainer
+from wfm.weights import AsTrained, Canonical, Weights, align_all, mlp
+from wfm.zoo import Schedule, train_zoo
+
+ATTENTION: dict[str, type[GraphField]] = {"graph": RelationalTransformer, "full": FullTransformer}
+KEY = jax.random.key(0)
+
+Figures = dict[str, Any]
+
+
+class _Setting:
+    """A flow between networks, and a field for it."""
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        width: int,
+        depth: int,
+        attention: str = "graph",
+        fold: bool = False,
+        dtype: str = "float32",
+    ):
+        self.spec = mlp(*widths)
+        self.flow = Flow(AsTrained(self.spec).manifold())
+        self.field = ATTENTION[attention](
+            self.spec, width=width, depth=depth, fold=fold, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)
+        )
+        self.mesh = device_mesh() if jax.device_count() > 1 else None
+
+    def networks(self, n: int) -> Weights:
+        return jax.vmap(self.flow.prior.sample)(jax.random.split(KEY, n))
+
+
+def training(batch: int, at_once: int, steps: int = 1, **setting: Any) -> Figures:
+    """Training steps, several in a call; also the products that one needs."""
+    s = _Setting(**setting)
+    trainer, _, parameters = flow_trainer(
+        s.flow, s.field, adam(1e-3, 100), batch_size=batch, at_once=at_once, mesh=s.mesh
+    )
+    state, data = replicate((trainer.init(parameters, KEY), s.networks(batch)), s.mesh)
+    seconds = timed(lambda: jax.block_until_ready(trainer.advance(state, data, steps)))
+    whole = Trainer(trainer.loss, trainer.optimizer, trainer.examples, batch)
+    return {
+        "seconds": {name: s if name == "first" else s / steps for name, s in seconds.items()},
+        "peak_mb": peak_mb(),
+        "buffers_mb": _buffers_mb(Trainer.advance.lower(trainer, state, data, steps)),
+        "weights": s.spec.n_weights,
+        "product_flops": product_flops(lambda state: whole.advance(state, data, 1), state),
+        "matmul_rate": matmul_rate(),
+    }
+
+
+def sampling(networks: int, steps: int, at_once: int, **setting: Any) -> Figures:
+    """Euler steps from the prior to new networks."""
+    s = _Setting(**setting)
+    how = Integrator(steps)
+
+    def some(keys: jax.Array) -> Weights:
+        draw = partial(s.flow.sample, s.field, integrator=how)
+        return jax.lax.map(draw, keys, batch_size=min(at_once, len(keys)))
+
+    draw, keys = jax.jit(spread(some, s.mesh)), jax.random.split(KEY, networks)
+    seconds = timed(lambda: jax.block_until_ready(draw(keys)))
+    return {
+        "seconds": seconds,
+        "peak_mb": peak_mb(),
+        "buffers_mb": _buffers_mb(draw.lower(keys)),
+        "product_flops": networks
+        * product_flops(partial(s.flow.sample, s.field, integrator=how), KEY),
+        "matmul_rate": matmul_rate(),
+    }
+
+
+def _buffers_mb(lowered: Any) -> float:
+    """Arguments, results and temporary arrays of a computation, on each device."""
+    m = lowered.compile().memory_analysis()
+    used = m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes
+    return used / 2**20
+
+
+def densities(networks: int, steps: int, at_once: int, **setting: Any) -> Figures:
+    """Log-densities of networks, with one of Hutchinson's probes each."""
+    s = _Setting(**setting)
+
+    def one(pair: tuple[Weights, jax.Array]) -> jax.Array:
+        x, key = pair
+        return s.flow.log_prob(s.field, x, Integrator(steps), Hutchinson(), key)
+
+    all_of_them = jax.jit(lambda pairs: jax.lax.map(one, pairs, batch_size=at_once))
+    pairs = s.networks(networks), jax.random.split(KEY, networks)
+    return {"seconds": timed(lambda: jax.block_until_ready(all_of_them(pairs)))}
+
+
+def zoo(task: str, hidden: Sequence[int], networks: int, epochs: int, batch_size: int) -> Figures:
+    """Training base networks in bulk."""
+    data = load_task(task)
+    spec = mlp(*data.input_shape, *hidden, data.n_classes)
+    initial = jax.vmap(AsTrained(spec).manifold(0.1).random)(jax.random.split(KEY, networks))
+    steps = epochs * (len(data.train) // batch_size)
+    schedule = Schedule(epochs, batch_size, 0, steps)
+    # Each call of train_zoo is a new computation: what is timed includes compilation, once.
+    run = lambda: jax.block_until_ready(  # noqa: E731
+        train_zoo(spec, data, initial, optax.adam(1e-3), KEY, schedule).weights
+    )
+    return {"seconds": timed(run, repeats=3), "networks": networks, "peak_mb": peak_mb()}
+
+
+def coupling(name: str, widths: Sequence[int], batch: int) -> Figures:
+    """Pairing a batch with as many draws of the prior, those included."""
+    s = _Setting(widths, 4, 1)
+    pair = jax.jit(partial(COUPLINGS[name].coupling(s.spec).pair, s.flow.space, s.flow.prior))
+    x = s.networks(batch)
+    return {"seconds": timed(lambda: jax.block_until_ready(pair(x, KEY)))}
+
+
+def alignment(name: str, task: str, hidden: Sequence[int], networks: int) -> Figures:
+    """Aligning untrained networks to another one."""
+    data = load_task(task)
+    spec = mlp(*data.input_shape, *hidden, data.n_classes)
+    form = Canonical(spec)
+    draw: Callable = AsTrained(spec).manifold(0.1).random
+    points = jax.jit(jax.vmap(lambda key: form.encode(draw(key))))(
+        jax.random.split(KEY, networks + 1)
+    )
+    one, others = (jax.tree.map(lambda a, s=s: a[s], points) for s in (0, slice(1, None)))
+    matching = matchings(form.spec, data)[name]
+    assert matching is not None, name
+    run = lambda: jax.block_until_ready(align_all(form.spec, one, others, matching))  # noqa: E731
+    return {"seconds": timed(run), "networks": networks}
