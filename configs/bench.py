@@ -69,7 +69,7 @@ def _rivals() -> dict[str, Any]:
         for compiled in (False, True):
             for allocator, env in {"": None, "_keeping": KEEP_BLOCKS}.items():
                 name = f"train_small_torch_{threads}{'_compiled' if compiled else ''}{allocator}"
-                options = {"batch": 32, "compiled": compiled, "threads": threads}
+                options: dict[str, Any] = {"batch": 32, "compiled": compiled, "threads": threads}
                 cases[name] = _torch("training", env, **SMALL, **options)
     return cases
 

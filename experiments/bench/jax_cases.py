@@ -78,13 +78,13 @@ def sampling(networks: int, steps: int, at_once: int, **setting: Any) -> Figures
         return jax.lax.map(draw, keys, batch_size=min(at_once, len(keys)))
 
     draw, keys = jax.jit(spread(some, s.mesh)), jax.random.split(KEY, networks)
+    one = jax.tree.map(lambda a: a[0], s.networks(1))
     seconds = timed(lambda: jax.block_until_ready(draw(keys)))
     return {
         "seconds": seconds,
         "peak_mb": peak_mb(),
         "buffers_mb": _buffers_mb(draw.lower(keys)),
-        "product_flops": networks
-        * product_flops(partial(s.flow.sample, s.field, integrator=how), KEY),
+        "product_flops": networks * steps * product_flops(s.field, jnp.zeros(()), one),
         "matmul_rate": matmul_rate(),
     }
 

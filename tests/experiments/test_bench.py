@@ -1,0 +1,78 @@
+"""What benchmarks count, run and write."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs.bench import get_config
+from experiments.bench import __main__ as bench
+from experiments.bench import flops, jax_cases
+from experiments.bench.flops import product_flops
+from experiments.command import main
+from experiments.publish.bench import slopes
+
+TINY = {"widths": [3, 4, 2], "width": 4, "depth": 1}
+
+
+def test_products_are_counted_wherever_they_are():
+    a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
+    one = 2 * 3 * 4 * 5
+    assert product_flops(jnp.matmul, a, b) == one
+    assert product_flops(jax.jit(jnp.matmul), a, b) == one
+    assert product_flops(lambda a, b: jax.lax.scan(lambda c, _: (c, a @ b), 0, length=7), a, b) == (
+        7 * one
+    )
+    stacked = jnp.ones((6, 3, 4))
+    assert product_flops(jax.vmap(jnp.matmul, (0, None)), stacked, b) == 6 * one
+    # The gradient of a product is two products more; the sum needs no value of the first.
+    gradient = jax.grad(lambda a, b: ((a @ b) ** 2).sum(), (0, 1))
+    assert product_flops(gradient, a, b) == 3 * one
+
+
+def test_growth_is_fitted_by_powers():
+    weights = np.array([300.0, 1e4, 1e5, 1e6])
+    rows = np.stack([weights, 3 * weights, 0.1 * weights**1.5], 1)
+    np.testing.assert_allclose(slopes(rows), (1.0, 1.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("attention", ["graph", "full"])
+def test_cases_measure_what_they_say(attention, monkeypatch):
+    monkeypatch.setattr(flops, "SIDE", 64)
+    found = jax_cases.training(batch=8, at_once=1, attention=attention, **TINY)
+    assert found["seconds"]["median"] > 0
+    assert found["weights"] == 3 * 4 + 4 + 4 * 2 + 2
+    drawn = jax_cases.sampling(networks=2, steps=3, at_once=1, attention=attention, **TINY)
+    # A step takes the field forward and back, which is three times its products; 8 for 6.
+    assert found["product_flops"] / 8 == pytest.approx(3 * drawn["product_flops"] / 6, rel=0.2)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_after_its_last_finished_case(tmp_path, monkeypatch, capsys):
+    case = {"module": "jax_cases", "case": "coupling", "env": {}}
+    options = {"name": "ot", "widths": [3, 4, 2], "batch": 4}
+    config = ConfigDict({"seed": 0})
+    config.cases = {"one": case | {"options": options}, "bad": case | {"options": {"batch": 0}}}
+    bench.run(config, str(tmp_path))
+    found = json.loads((tmp_path / "results.json").read_text())["cases"]
+    assert found["one"]["seconds"]["median"] > 0
+    assert "TypeError" in found["bad"]["error"]
+    monkeypatch.setattr(bench, "_figures", lambda case: pytest.fail("ran again"))
+    bench.run(config, str(tmp_path))
+    assert capsys.readouterr().out.count("one: ") == 2
+
+
+def test_every_case_of_the_config_exists():
+    for name, case in get_config().cases.items():
+        if case.module == "jax_cases":
+            assert callable(getattr(jax_cases, case.case)), name
+
+
+def test_bad_commands(tmp_path):
+    with pytest.raises(SystemExit, match="unknown config key"):
+        main(
+            bench.run, ["x", "--config=configs/bench.py", f"--workdir={tmp_path}", "--config.no=1"]
+        )
