@@ -34,7 +34,7 @@ def _ours(case: str, **options: Any) -> dict[str, Any]:
     return {"module": "jax_cases", "case": case, "options": options, "env": DEVICES}
 
 
-def _torch(case: str, env: dict[str, str] | None = None, **options: Any) -> dict[str, Any]:
+def _torch(case: str, env: dict[str, str] | None = None, /, **options: Any) -> dict[str, Any]:
     return {"module": "torch_cases", "case": case, "options": options, "env": env or {}}
 
 
@@ -70,7 +70,7 @@ def _rivals() -> dict[str, Any]:
             for allocator, env in {"": None, "_keeping": KEEP_BLOCKS}.items():
                 name = f"train_small_torch_{threads}{'_compiled' if compiled else ''}{allocator}"
                 options: dict[str, Any] = {"batch": 32, "compiled": compiled, "threads": threads}
-                cases[name] = _torch("training", env, **SMALL, **options)
+                cases[name] = _torch("training", env, **(SMALL | options))
     return cases
 
 

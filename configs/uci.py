@@ -29,6 +29,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.zoo.batch_size = 32
     config.zoo.burn_in = 10
     config.zoo.stride = 20
+    config.zoo.at_once = 100  # networks trained at a time; an interrupted run keeps those done
     config.zoo.held_out = 0.15  # share of trajectories that the flow never sees
 
     config.flow = ConfigDict()
@@ -56,6 +57,9 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.training.decay = 0.995  # of the average of the parameters
     config.training.at_once = 8  # networks at a time; any number gives the same gradient
     config.training.report_every = 50
+    config.training.keep = (
+        "last"  # or best: the checkpoint with the least loss on held-out networks
+    )
 
     config.sampling = ConfigDict()
     config.sampling.networks = 100

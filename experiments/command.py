@@ -9,6 +9,8 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from wfm.training import Stopped
+
 Config = Any  # an ml_collections ConfigDict, whose attributes no type checker can know
 MAY_BE_ZERO = ("seed", "split", "burn_in")
 
@@ -22,6 +24,9 @@ def main(run: Callable[[Config, str], None], argv: Sequence[str] | None = None) 
     try:
         config, workdir = parse(sys.argv if argv is None else argv)
         run(config, workdir)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_status)
     except (UsageError, ValueError, FileNotFoundError, RuntimeError) as error:
         # The traceback of an error of our own tells a user nothing that its sentence does not.
         if _raised_in(error).split(".")[0] not in ("wfm", "experiments", "__main__"):

@@ -5,8 +5,10 @@ python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
 The workdir is the run: the same command resumes it, and prints it once it is finished.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +50,8 @@ from wfm.tasks import Task, load_task
 from wfm.training import (
     Checkpoints,
     Diverged,
+    Stopped,
+    StopSignals,
     Trainer,
     TrainState,
     flow_trainer,
@@ -71,6 +75,8 @@ from wfm.zoo import Schedule, WeightSet, count_held_out, train_zoo
 
 PRIOR_DRAWS = 1000
 REPORTS_PER_CHECKPOINT = 10
+VALIDATION = 256  # the most held-out networks that the loss of a checkpoint is taken on
+KEPT = {"last": False, "best": True}
 
 
 class Experiment:
@@ -94,6 +100,7 @@ class Experiment:
         self.sampling = Sampling.of(config, self.form, self.task.train, self.mesh)
         self.field: FieldKind = choose(FIELDS, "field.kind", config.field.kind)
         choose(DTYPES, "field.dtype", config.field.dtype)
+        choose(KEPT, "training.keep", config.training.keep)
         check_coupling(config, self.network)
         z = config.zoo
         self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride)
@@ -110,22 +117,33 @@ class Experiment:
             "mesh": self.mesh,
         }
         Trainer(lambda *_: jnp.zeros(()), self.optimizer, **self.training)
-        self.keys = dict(
+        self.keys: dict[str, Array] = dict(
             zip(
                 ("initial", "zoo", "prior", "field", "training", "sampling", "novelty"),
                 jax.random.split(jax.random.key(config.seed), 7),
                 strict=True,
             )
         )
+        self.keys["validation"] = jax.random.fold_in(self.keys["training"], 1)
 
-    def make_zoo(self) -> WeightSet:
-        """Networks from draws of the prior, all trained at once."""
+    def make_zoo(self, folder: Path | None = None) -> WeightSet:
+        """Networks from draws of the prior; `folder` keeps groups of them that are finished."""
         z = self.config.zoo
         initial = jax.vmap(self.initial.random)(jax.random.split(self.keys["initial"], z.networks))
-        optimizer = optax.adam(z.learning_rate)
-        return train_zoo(
-            self.network, self.task, initial, optimizer, self.keys["zoo"], self.schedule
-        )
+        with progress_bar("Training networks", z.networks) as bar:
+            zoo = train_zoo(
+                self.network,
+                self.task,
+                initial,
+                optax.adam(z.learning_rate),
+                self.keys["zoo"],
+                self.schedule,
+                at_once=z.at_once,
+                folder=folder,
+                mesh=self.mesh,
+                report=bar.update,
+            )
+        return zoo
 
     def reference(self, zoo: WeightSet) -> Weights:
         """What networks are aligned to: the barycentre of the last snapshots, in canonical form."""
@@ -180,6 +198,25 @@ class Experiment:
         like = flow.prior.sample(key)
         return self.field.make(self.config.field, self.form.spec, like, unit, nnx.Rngs(key))
 
+    def data(self, initial: Weights, points: Weights) -> Any:
+        """What the flow learns from: the points, or pairs of them with their initial weights."""
+        return (initial, points) if self.pairing.from_initial else points
+
+    def make_validation(self, flow: Flow, bind: Callable, unseen: Any) -> Callable[[Any], Array]:
+        """From parameters to the mean loss on `unseen` data, with the same draws every time."""
+        key = self.keys["validation"]
+        n = len(jax.tree.leaves(unseen)[0])
+        rows = jax.random.permutation(key, n)[:VALIDATION]
+        some = jax.tree.map(lambda a: a[rows], unseen)
+
+        @jax.jit
+        def validate(parameters: Any, some: Any) -> Array:
+            one = lambda example: flow.example_loss(bind(parameters), *example)  # noqa: E731
+            examples = flow.examples(some, key)
+            return jax.lax.map(one, examples, batch_size=self.config.training.at_once).mean()
+
+        return partial(validate, some=some)
+
     def make_trainer(self, flow: Flow, field: nnx.Module) -> tuple[Trainer, Callable, Any]:
         """The trainer of a field for a flow, how to bind parameters, and the first of them."""
         return flow_trainer(flow, field, self.optimizer, **self.training)
@@ -217,30 +254,49 @@ def _moments(points: Weights) -> dict[str, Moments]:
 
 
 def train(
-    workdir: Workdir, experiment: Experiment, flow: Flow, field: nnx.Module, data: Any
+    workdir: Workdir, experiment: Experiment, flow: Flow, field: nnx.Module, data: Any, unseen: Any
 ) -> tuple[Callable, TrainState]:
-    """Train the field from the newest checkpoint on; how to bind parameters, and the last state."""
+    """Train the field from the newest checkpoint on; how to bind parameters, and the state to use.
+
+    `unseen`: data that the loss of each checkpoint is taken on, like `data`.
+    """
     c = experiment.config.training
     trainer, bind, parameters = experiment.make_trainer(flow, field)
     state = trainer.init(parameters, experiment.keys["training"])
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / "checkpoints", experiment.config.to_dict())
     state = checkpoints.restore(state) or state
     workdir.metrics.truncate("step", int(state.step))
-    with progress_bar("Training the flow", c.steps, int(state.step)) as bar:
+    validate = experiment.make_validation(flow, bind, unseen)
+
+    def save(state: TrainState) -> None:
+        loss = float(validate(state.average))
+        workdir.metrics.write(step=int(state.step), validation_loss=loss)
+        checkpoints.save(state, loss)
+
+    with (
+        StopSignals() as signals,
+        progress_bar("Training the flow", c.steps, int(state.step)) as bar,
+    ):
 
         def on_report(state: TrainState, metrics: dict[str, float]) -> None:
-            step = int(state.step)
+            step, stopped = int(state.step), signals.noted()
             workdir.metrics.write(step=step, **metrics)
             bar.update(step, f"loss {metrics['loss']:.4f}")
-            if step % (REPORTS_PER_CHECKPOINT * c.report_every) == 0:
-                checkpoints.save(state)
+            last = stopped or step == c.steps
+            if last or step % (REPORTS_PER_CHECKPOINT * c.report_every) == 0:
+                save(state)
+            if stopped and step < c.steps:
+                checkpoints.close()
+                raise Stopped(stopped, step)
 
         try:
             state = trainer.fit(state, data, c.steps, c.report_every, on_report)
         except Diverged as error:
-            checkpoints.save(error.state)
+            save(error.state)
+            checkpoints.close()
             raise
-    checkpoints.save(state)
+    if KEPT[c.keep]:
+        state = checkpoints.best(state) or state
     checkpoints.close()
     return bind, state
 
@@ -274,8 +330,10 @@ def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
         if zoo_file.exists():
             zoo = WeightSet.load(zoo_file, network)
         else:
-            zoo = experiment.make_zoo()
+            groups = workdir / "zoo" / "groups"
+            zoo = experiment.make_zoo(groups)
             zoo.save(zoo_file)
+            shutil.rmtree(groups)
     seen, held_out = zoo.split(config.zoo.held_out, config.seed)
     with workdir.stage("align"):
         reference = experiment.reference(seen)
@@ -283,8 +341,9 @@ def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
     with workdir.stage("train"):
         flow, unit = experiment.make_flow(points)
         field = experiment.make_field(flow, unit)
-        data = (initial, points) if experiment.pairing.from_initial else points
-        bind, state = train(workdir, experiment, flow, field, data)
+        unseen = experiment.pairs(held_out, reference)
+        data, unseen = (experiment.data(*both) for both in ((initial, points), unseen))
+        bind, state = train(workdir, experiment, flow, field, data, unseen)
     return Trained(seen, held_out, reference, flow, bind(state.average))
 
 
