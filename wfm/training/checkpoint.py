@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from wfm.training.trainer import TrainState
 
@@ -28,7 +29,12 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        target = jax.eval_shape(_plain, like)
+        # Onto a device of this process, as others, with other devices, may have saved.
+        here = SingleDeviceSharding(jax.local_devices()[0])
+        target = [
+            jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here)
+            for a in jax.eval_shape(_plain, like)
+        ]
         plain = self._manager.restore(step, args=ocp.args.StandardRestore(target))
         leaves = [
             jax.random.wrap_key_data(jnp.asarray(a)) if _is_key(b) else a
