@@ -27,8 +27,26 @@ def device_mesh(n: int | None = None) -> Mesh:
 
 
 def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """The same arrays on every device; without a mesh, where they are."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P()))
+    """The same arrays on every device; without a mesh, where they are.
+
+    Several processes must all give the same arrays, which is checked.
+    """
+    if mesh is None:
+        return tree
+    everywhere = NamedSharding(mesh, P())
+    if everywhere.is_fully_addressable:
+        return jax.device_put(tree, everywhere)
+    return jax.tree.map(partial(_to_all_processes, everywhere), tree)
+
+
+def _to_all_processes(everywhere: NamedSharding, a: Any) -> Array:
+    """An array that each process holds, as one array of all of them."""
+    if isinstance(a, jax.Array) and not a.is_fully_addressable:
+        return jax.device_put(a, everywhere)
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):  # which device_put can not send that far
+        bits = jax.device_put(np.asarray(jax.random.key_data(a)), everywhere)
+        return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(a))
+    return jax.device_put(np.asarray(a), everywhere)
 
 
 def mean_over(f: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from wfm.training.trainer import TrainState
@@ -106,7 +107,9 @@ class Checkpoints:
         if not isinstance(meta, dict) or meta.keys() < {"config", "arrays", "digest"}:
             raise _Damaged("its description is incomplete")
         self._check(step, meta, leaves)
-        target = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding) for a in leaves]
+        # Onto a device of this process, as others, with other devices, may have saved.
+        here = SingleDeviceSharding(jax.local_devices()[0])
+        target = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here) for a in leaves]
         found = self._restore(step, "state", ocp.args.StandardRestore(target))
         if _digest(found) != meta["digest"]:
             raise _Damaged("its contents differ from what was saved")
