@@ -34,10 +34,14 @@ graphs = pytest.mark.parametrize("graph_of", [WeightGraph, CompleteGraph])
 def jiggled(field):
     """`field` as `(t, x)`, with parameters away from their start, where heads are zero."""
     bind, parameters = functional(field)
+    return jax.jit(bind(jiggled_parameters(parameters, 0.3)))
+
+
+def jiggled_parameters(parameters, by):
     leaves, structure = jax.tree.flatten(parameters)
     keys = jax.random.split(jax.random.key(7), len(leaves))
-    leaves = [a + 0.3 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
-    return jax.jit(bind(structure.unflatten(leaves)))
+    leaves = [a + by * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    return structure.unflatten(leaves)
 
 
 def small(kind, spec, **options):
