@@ -93,17 +93,25 @@ def test_training_on_many_devices_is_training_on_one(field):
         )
 
 
-def test_gradients_of_any_number_at_once_are_the_same():
-    steps = lambda **options: trained(flat_field, **options)  # noqa: E731
-    chex.assert_trees_all_close(steps(at_once=3), steps(), rtol=1e-4, atol=1e-5)
-
-
-def mean_trainer(loss=None, **options):
-    def distance(parameters, example):
+def mean_trainer(**options):
+    def loss(parameters, example):
         row, key = example
         return ((row + jax.random.normal(key, row.shape) - parameters) ** 2).mean()
 
-    return Trainer(loss or distance, optax.sgd(0.1), mesh=device_mesh(), **options)
+    return Trainer(loss, optax.sgd(0.1), **({"mesh": device_mesh()} | options))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4, 5, 16, 100])
+@pytest.mark.parametrize("n", [None, 2])
+def test_gradients_of_any_number_at_once_are_the_same(n, at_once):
+    rows = jax.random.normal(KEY, (40, 2))
+
+    def after(**options):
+        trainer = mean_trainer(batch_size=16, **options)
+        return trainer.fit(trainer.init(jnp.zeros(2), KEY), rows, STEPS).parameters
+
+    shared = after(at_once=at_once, mesh=device_mesh(n) if n else None)
+    chex.assert_trees_all_close(shared, after(mesh=None), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("at_once", "parts"), [(None, 1), (1, 6), (4, 2), (5, 2), (100, 1)])
@@ -143,11 +151,10 @@ def test_nothing_is_compiled_or_transferred_after_the_first_chunk():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"noise": 0.05}])
-def test_eight_devices_draw_the_networks_of_one(changes):
+def test_eight_devices_draw_the_networks_of_one():
     task, form = load_task("iris"), Canonical(mlp(4, 5, 3))
     config = uci_config.get_config()
-    config.sampling.update({"networks": 13, "steps": 4, "chunk": 2} | changes)
+    config.sampling.update({"networks": 13, "steps": 4, "chunk": 2, "noise": 0.05})
     flow = Flow(form.manifold(std=0.3))
     field = lambda t, x: jax.tree.map(lambda a: jnp.sin(3 * a) + t, x)  # noqa: E731
     one, eight = (

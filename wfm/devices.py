@@ -21,7 +21,7 @@ def device_mesh(n: int | None = None) -> Mesh:
     if not 1 <= n <= len(devices):
         raise ValueError(
             f"{n} devices asked for, but JAX sees {len(devices)} ({devices[0].device_kind}); ask "
-            "for no more, or make more of a CPU with JAX_NUM_CPU_DEVICES"
+            f"for no more, or make more of a CPU with JAX_NUM_CPU_DEVICES={max(n, 1)}"
         )
     return Mesh(np.array(devices[:n]), (AXIS,), axis_types=(AxisType.Auto,))
 

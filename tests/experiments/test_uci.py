@@ -150,6 +150,11 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
         (["--config.sampling.noise_start=1.0"], "window with 0 ≤ start < end ≤ 1"),
         (["--config.sampling.guidance=-1.0"], "config.sampling.guidance is -1.0; it cannot"),
         (["--config.sampling.guidance_at=x_0"], "choose one of end_point, x_t"),
+        (
+            ["--config.devices=3"],
+            "does not divide among 3 devices; take batch_size 33",
+        ),
+        (["--config.devices=9"], "9 devices asked for, but JAX sees 8 (cpu); ask for no more"),
         (["--workdri=x"], "workdri"),
         (["extra"], "unexpected argument 'extra'"),
     ],
@@ -167,6 +172,23 @@ def test_wrong_input_is_refused_in_one_sentence(tmp_path, capsys, arguments, mes
     assert message in text
     assert "\n" not in text
     assert not workdir.exists()
+
+
+@pytest.mark.slow
+def test_a_user_with_one_cpu_device_is_told_how_to_have_more(tmp_path, monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")
+    run = ["--config=configs/uci.py", f"--workdir={tmp_path / 'run'}", "--config.devices=8"]
+    refused = command(*run, cache=tmp_path / "compiled")
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (
+        "error: 8 devices asked for, but JAX sees 1 (cpu); ask for no more, or make more of a CPU "
+        "with JAX_NUM_CPU_DEVICES=8"
+    )
+    assert not (tmp_path / "run").exists()
+    # What the sentence says helps: now only the batch is refused.
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "8")
+    told = command(*run, "--config.training.batch_size=20", cache=tmp_path / "compiled")
+    assert "a batch of 20 does not divide among 8 devices" in told.stderr
 
 
 @pytest.mark.slow
