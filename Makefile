@@ -3,8 +3,6 @@ WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PINS := pyproject.toml constraints.txt
-SIZES := --config.field.fold=False --config.field.depth=5 --config.field.width=64 \
-	--config.training.batch_size=32 --config.sampling.networks=32 --config.sampling.steps=100
 
 .DEFAULT_GOAL := help
 .PHONY: help demo tables steps gaussian bench test lint fmt clean .venv
@@ -35,8 +33,10 @@ gaussian: .venv/.demo ## spread of samples of a Gaussian, into runs/gaussian and
 	$(BIN)/python -m experiments.gaussian --config=configs/gaussian.py --workdir=runs/gaussian
 	$(BIN)/python -m experiments.publish.gaussian docs/results/gaussian runs/gaussian
 
-bench: .venv/.demo ## time training, sampling, couplings and alignment, into runs/bench
-	$(BIN)/python -m experiments.bench --config=configs/uci.py --workdir=runs/bench $(SIZES)
+bench: .venv/.demo ## race PyTorch and measure growth, into runs/bench and docs/results/bench.md
+	@$(PIP) torch==2.13.0 geoopt==0.5.1
+	$(BIN)/python -m experiments.bench --config=configs/bench.py --workdir=runs/bench
+	$(BIN)/python -m experiments.publish.bench docs/results/bench runs/bench
 
 test: lint ## lint, type-check and test
 	$(BIN)/python -m pytest -n $(WORKERS)

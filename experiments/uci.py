@@ -282,9 +282,10 @@ def train(
             step, stopped = int(state.step), signals.noted()
             workdir.metrics.write(step=step, **metrics)
             bar.update(step, f"loss {metrics['loss']:.4f}")
-            last = stopped or step == c.steps
-            if last or step % (REPORTS_PER_CHECKPOINT * c.report_every) == 0:
+            if step == c.steps or step % (REPORTS_PER_CHECKPOINT * c.report_every) == 0:
                 save(state)
+            elif stopped:  # not judged: where a run is stopped must not decide which is best
+                checkpoints.save(state)
             if stopped and step < c.steps:
                 checkpoints.close()
                 raise Stopped(stopped, step)

@@ -35,7 +35,7 @@ class Workdir:
                     "choose another --workdir or delete it"
                 )
         self.path.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + "\n")
+        _write(file, text + "\n")
         self.metrics = MetricsLog(self.path / "metrics.jsonl")
 
     def __truediv__(self, name: str) -> Path:
@@ -72,10 +72,15 @@ class Workdir:
             "hardware": f"{os.cpu_count()} {platform.machine()} cores, {_device()}",
             "versions": {name: version(name) for name in PACKAGES},
         }
-        partial = self.path / "results.json.partial"
-        partial.write_text(json.dumps(results, indent=2) + "\n")
-        partial.replace(self.path / "results.json")
+        _write(self.path / "results.json", json.dumps(results, indent=2) + "\n")
         return results
+
+
+def _write(path: Path, text: str) -> None:
+    """Write as a whole or not at all, wherever the process is killed."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def _device() -> str:

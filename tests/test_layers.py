@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "wfm.devices": 1,
+    "wfm.digest": 1,
     "wfm.manifolds": 1,
     "wfm.ot": 1,
     "wfm.weights": 2,

@@ -27,7 +27,9 @@ class Cases:
 
     def __init__(self, run: Path):
         self.figures: dict[str, Case] = page.load(run, "results")["cases"]
-        self.options = {n: c["options"] for n, c in page.load(run, "config")["cases"].items()}
+        config = page.load(run, "config")["cases"]
+        self.options = {name: case["options"] for name, case in config.items()}
+        self.env = {name: case["env"] for name, case in config.items()}
 
     def finished(self, prefix: str) -> list[str]:
         """Names that start so, of cases that did not fail."""
@@ -79,7 +81,7 @@ def rivals(cases: Cases, size: str, title: str) -> str:
 def _torch(name: str, cases: Cases) -> str:
     o = cases.options[name]
     words = [f"{o['threads']} threads", "compiled" if o["compiled"] else "not compiled"]
-    return ", ".join(words + ["keeping memory"] * name.endswith("keeping"))
+    return ", ".join(words + ["keeping memory"] * ("MALLOC_MMAP_MAX_" in cases.env[name]))
 
 
 def _part(options: Case) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from wfm.digest import digest
 from wfm.training import Checkpoints, Stopped, StopSignals, Trainer, adam
-from wfm.training.checkpoint import _digest, _plain
 
 STEPS, EVERY = 400, 5
 
@@ -48,7 +48,9 @@ def main(folder):
             print(stop, flush=True)
             sys.exit(stop.exit_status)
     checkpoints.close()
-    print("done", _digest(_plain(state)), flush=True)
+    print(
+        "done", digest([*jax.tree.leaves(state)[:-1], jax.random.key_data(state.key)]), flush=True
+    )
 
 
 if __name__ == "__main__":

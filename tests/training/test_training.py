@@ -8,8 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.nnx import Rngs
 
-from wfm.training import Checkpoints, Diverged, MetricsLog, Trainer, adam, muon, progress_bar
+from wfm.fields import RelationalTransformer
+from wfm.flows import Flow
+from wfm.training import (
+    Checkpoints,
+    Diverged,
+    MetricsLog,
+    Trainer,
+    adam,
+    flow_trainer,
+    muon,
+    progress_bar,
+)
+from wfm.weights import AsTrained, mlp
 
 
 def loss(parameters, example):
@@ -18,6 +31,7 @@ def loss(parameters, example):
     return ((row + 0.01 * jax.random.normal(key, row.shape) - parameters["w"]) ** 2).mean()
 
 
+KEY = jax.random.key(0)
 DATA = 3 + jax.random.normal(jax.random.key(1), (500, 2))
 START = {"w": jnp.zeros(2)}
 
@@ -118,6 +132,25 @@ def test_resuming_from_a_checkpoint_gives_the_same_bits(tmp_path):
     chex.assert_trees_all_equal(plain(whole), plain(resumed))
 
 
+@pytest.mark.slow
+def test_training_in_half_precision_is_as_good():
+    """Over the last steps; both see the same batches, times and noise."""
+    spec = mlp(3, 4, 2)
+    flow = Flow(AsTrained(spec).manifold())
+    draw = AsTrained(spec).manifold(0.3).random
+    data = jax.vmap(draw)(jax.random.split(jax.random.key(1), 64))
+    final = []
+    for dtype in (jnp.float32, jnp.bfloat16):
+        field = RelationalTransformer(spec, width=16, depth=1, dtype=dtype, rngs=Rngs(0))
+        t, _, parameters = flow_trainer(flow, field, muon(1e-2, 100), batch_size=16)
+        losses = []
+        t.fit(t.init(parameters, KEY), data, 100, 25, lambda _, m, to=losses: to.append(m["loss"]))
+        assert losses[-1] < 0.5 * losses[0]
+        final.append(losses[-1])
+    assert final[0] != final[1]
+    assert final[1] == pytest.approx(final[0], rel=0.03)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -143,6 +176,10 @@ def test_metrics_are_json_lines(tmp_path, capsys):
         {"stage": "zoo", "seconds": 1.0},
     ]
     assert all(json.loads(line) for line in log.path.read_text().splitlines())
+    with log.path.open("a") as file:
+        file.write('{"step": 3, "lo')  # by a process that was killed
+    log.write(step=4)
+    assert [record.get("step") for record in log.read()] == [1, 2, None, 4]
     with progress_bar("Training", 10) as bar:
         bar.update(5, "loss 0.5")
         bar.update(10)

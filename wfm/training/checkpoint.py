@@ -1,6 +1,5 @@
 """Training states on disk, by orbax."""
 
-import hashlib
 import json
 import shutil
 import warnings
@@ -10,12 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from wfm.digest import digest
 from wfm.training.trainer import TrainState
 
 
@@ -49,7 +48,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         leaves = _plain(state)
-        meta = {"config": self._config, "arrays": _shapes(leaves), "digest": _digest(leaves)}
+        meta = {"config": self._config, "arrays": _shapes(leaves), "digest": digest(leaves)}
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -111,7 +110,7 @@ class Checkpoints:
         here = SingleDeviceSharding(jax.local_devices()[0])
         target = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here) for a in leaves]
         found = self._restore(step, "state", ocp.args.StandardRestore(target))
-        if _digest(found) != meta["digest"]:
+        if digest(found) != meta["digest"]:
             raise _Damaged("its contents differ from what was saved")
         restored = [
             jax.random.wrap_key_data(jnp.asarray(a)) if _is_key(b) else jnp.asarray(a)
@@ -170,11 +169,3 @@ def _plain(state: TrainState) -> list[jax.Array]:
 
 def _shapes(leaves: list[jax.Array]) -> list[list[Any]]:
     return [[list(a.shape), str(a.dtype)] for a in leaves]
-
-
-def _digest(leaves: list[jax.Array]) -> str:
-    """SHA-256 of all values, in order."""
-    digest = hashlib.sha256()
-    for leaf in leaves:
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()

@@ -24,19 +24,32 @@ class MetricsLog:
 
     def write(self, **record: Any) -> None:
         """Append one record."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        with self.path.open("ab+") as file:
+            if file.seek(0, 2):
+                file.seek(-1, 2)
+                torn = file.read(1) != b"\n"  # by a process that was killed as it wrote
+                file.write(b"\n" * torn)
+            file.write((json.dumps(record) + "\n").encode())
 
     def read(self) -> list[dict[str, Any]]:
-        """All records so far."""
+        """All records so far; a torn line is none."""
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
+        return [r for line in self.path.read_text().splitlines() if (r := _record(line))]
 
     def truncate(self, key: str, last: int) -> None:
         """Drop records beyond `last`, which a resumed run will write again."""
         kept = [record for record in self.read() if record.get(key, last) <= last]
-        self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        partial = self.path.with_name(self.path.name + ".partial")
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        partial.replace(self.path)
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
 
 
 class Bar:

@@ -24,7 +24,10 @@ class Stopped(Exception):
 
 
 class StopSignals:
-    """While open, the first SIGTERM or SIGINT is only noted; a second one acts as usual."""
+    """While open, the first SIGTERM or SIGINT is only noted; a second one acts as usual.
+
+    A signal of which nothing came acts when it closes.
+    """
 
     def __init__(self):
         self._number = 0
@@ -35,8 +38,10 @@ class StopSignals:
             self._before = {s: signal.signal(s, self._note) for s in STOPPING}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._restore()
+        if self._number and kind is None:
+            signal.raise_signal(self._number)
 
     def noted(self) -> int:
         """The number of the signal, or 0; the same in all processes of a run."""

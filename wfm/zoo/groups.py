@@ -1,74 +1,81 @@
-"""Training networks in groups, each of which is kept on disk once it is finished."""
+"""Networks trained a group at a time, and finished groups kept on disk."""
 
-import dataclasses
-import hashlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Key
 
+from wfm.digest import digest
 from wfm.weights import Weights, load_weights, save_weights
 
-Learners = tuple[Weights, Key[Array, " n"]]
-Snapshots = dict[str, np.ndarray]  # arrays with axes (snapshot, network, …)
+# From a group's name, initial weights and keys to snapshots: arrays (snapshot, network, …).
+Train = Callable[[str, Weights, Key[Array, " networks"]], Weights]
 
 
-@dataclasses.dataclass(frozen=True)
-class Groups:
-    """Networks to train, `size` at a time, by one compiled `run(initial, keys)`."""
+def in_groups(
+    train: Train,
+    initial: Weights,
+    keys: Key[Array, " networks"],
+    at_once: int,
+    report: Callable[[int], None],
+) -> Weights:
+    """The snapshots of all networks, trained in groups of equal size.
 
-    run: Callable[..., Weights]
-    learners: Learners
-    size: int
-
-    def train(
-        self, folder: str | Path | None, fingerprint: str, report: Callable[[int], None]
-    ) -> Snapshots:
-        """Snapshots of all networks; groups that `folder` holds already are not trained again."""
-        n, parts = len(self.learners[1]), []
-        for start in range(0, n, self.size):
-            file = Path(folder) / f"{start:06}.safetensors" if folder else None
-            part = _load(file, fingerprint) if file else None
-            if part is None:
-                part = self._train(start, min(start + self.size, n))
-                if file:
-                    save_weights(file, part, {"fingerprint": fingerprint})
-            parts.append(part)
-            report(min(start + self.size, n))
-        return {name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]}
-
-    def _train(self, start: int, stop: int) -> Snapshots:
-        # A last, smaller group is filled up with copies, so that nothing is compiled again.
-        rows = jnp.minimum(jnp.arange(start, start + self.size), stop - 1)
-        snapshots = self.run(*jax.tree.map(lambda a: a[rows], self.learners))
-        return {name: np.asarray(a)[:, : stop - start] for name, a in snapshots.items()}
+    The last group is filled up with copies of its last network, so that one compilation serves all.
+    """
+    n = len(keys)
+    size = -(-n // -(-n // at_once))  # as many groups as needed, and as small as these can be
+    parts: list[Weights] = []
+    for start in range(0, n, size):
+        rows = jnp.minimum(jnp.arange(start, start + size), n - 1)
+        group = jax.tree.map(lambda a, rows=rows: a[rows], initial)
+        snapshots = train(f"{start:06}-{start + size - 1:06}", group, keys[rows])
+        done = min(start + size, n)
+        parts.append(jax.tree.map(lambda a, k=done - start: a[:, :k], snapshots))
+        report(done)
+    return jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
 
 
-def _load(file: Path, fingerprint: str) -> Snapshots | None:
-    """What a file holds; nothing if it is missing or damaged."""
-    if not file.exists():
-        return None
+def kept_in(folder: Path, train: Train, about: Any) -> Train:
+    """As `train`, but what the folder holds is read, and what it lacks is written.
+
+    `about`: arrays and numbers, beside the weights and keys, that the training depends on.
+    """
+
+    def trained(name: str, initial: Weights, keys: Key[Array, " networks"]) -> Weights:
+        file = folder / f"{name}.safetensors"
+        origin = digest((initial, jax.random.key_data(keys), about))
+        snapshots = _read(file, origin) if file.exists() else None
+        if snapshots is None:
+            snapshots = train(name, initial, keys)
+            save_weights(file, snapshots, {"origin": origin, "digest": _seal(snapshots, origin)})
+        return snapshots
+
+    return trained
+
+
+def _read(file: Path, origin: str) -> Weights | None:
+    """A finished group, or nothing, with a warning, if the file is damaged."""
     try:
-        arrays, metadata = load_weights(file)
+        arrays, marks = load_weights(file)
     except ValueError:
-        warnings.warn(f"{file} is damaged: its networks are trained again", stacklevel=2)
+        arrays, marks = {}, {}
+    if marks.get("digest") != _seal(arrays, marks.get("origin", "")):
+        warnings.warn(f"{file} is damaged; its networks are trained again", stacklevel=5)
         return None
-    if metadata.get("fingerprint") != fingerprint:
+    if marks["origin"] != origin:
         raise ValueError(
-            f"{file} holds networks of another zoo; choose another folder or delete {file.parent}"
+            f"{file.parent} holds networks trained from other weights, keys, data or by another "
+            "schedule; choose another folder or delete it"
         )
-    return arrays
+    return {name: jnp.asarray(a) for name, a in arrays.items()}
 
 
-def fingerprint(*what: PyTree) -> str:
-    """SHA-256 of all values in `what`."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(what):
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
+def _seal(snapshots: Weights | dict[str, np.ndarray], origin: str) -> str:
+    """Tells whether snapshots, or where they are said to come from, were altered."""
+    return digest((snapshots, [ord(c) for c in origin]))

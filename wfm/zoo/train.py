@@ -15,7 +15,7 @@ from wfm.devices import spread
 from wfm.evaluation import evaluate
 from wfm.tasks import Split, Task, cross_entropy
 from wfm.weights import Weights, WeightSpec
-from wfm.zoo.groups import Groups, fingerprint
+from wfm.zoo.groups import Train, in_groups, kept_in
 from wfm.zoo.weight_set import WeightSet
 
 
@@ -53,26 +53,29 @@ def train_zoo(
     optimizer: optax.GradientTransformation,
     key: Key[Array, ""],
     schedule: Schedule | None = None,
+    *,
     at_once: int | None = None,
     folder: str | Path | None = None,
     mesh: Mesh | None = None,
     report: Callable[[int], None] = lambda done: None,
 ) -> WeightSet:
-    """Train one network from each of the stacked `initial` weights, all in one computation.
+    """Train one network from each of the stacked `initial` weights.
 
     Every network sees its own order of the examples, reshuffled each epoch (a last incomplete
-    batch is dropped). With `at_once`, so many are trained at a time, one such group after another,
-    and `report` hears how many networks are done; with `folder`, finished groups are kept there,
-    and the same call goes on after them. `mesh`: devices that share the networks. Raises
-    `ValueError` where a network diverged, naming its trajectory.
+    batch is dropped). Raises `ValueError` where a network diverged, naming its trajectory.
+
+    `at_once`: the most networks that one computation trains, by default all of them; one after
+    another, such groups share a compilation. `folder`: keeps each group as soon as it is finished,
+    and the same call does not train again what is there. Groups trained from other weights, keys,
+    data or by another schedule are refused; the folder must not serve other networks or
+    optimisers, which are not compared. `mesh`: devices that share each group. `report`: called
+    with the number of networks finished after each group.
     """
     schedule = schedule or Schedule()
     spec.check(initial, batch_dims=1)
     n = len(next(iter(initial.values())))
     if n < 1:
         raise ValueError("no network to train: the initial weights are empty")
-    if at_once is not None and at_once < 1:
-        raise ValueError(f"at_once must be at least 1, got {at_once}")
     batch_size = min(schedule.batch_size, len(task.train))
     steps_per_epoch = len(task.train) // batch_size
     burn_in = schedule.burn_in * steps_per_epoch
@@ -82,13 +85,14 @@ def train_zoo(
             f"no snapshot falls into the {schedule.epochs - schedule.burn_in} epochs after "
             f"burn-in; lower the stride ({schedule.stride}) or train longer"
         )
-    train = partial(_train, spec, optimizer, batch_size, burn_in, n_snapshots, schedule.stride)
-    # The data are an argument: as constants they would be compiled in.
-    run = jax.jit(lambda data, *learners: spread(partial(train, data), mesh, 1)(*learners))
-    learners = initial, jax.random.split(key, n)
-    groups = Groups(partial(run, task.train), learners, min(at_once or n, n))
-    snapshots = groups.train(folder, fingerprint(schedule, task.train, *learners), report)
-    weights = jax.tree.map(lambda a: jnp.asarray(a.reshape(-1, *a.shape[2:])), snapshots)
+    if at_once is not None and at_once < 1:
+        raise ValueError(f"at_once must be at least 1, got {at_once}")
+    run = partial(_train, spec, optimizer, batch_size, burn_in, n_snapshots, schedule.stride)
+    train = _compiled(run, task.train, mesh)
+    if folder is not None:
+        train = kept_in(Path(folder), train, (schedule, task.train))
+    snapshots = in_groups(train, initial, jax.random.split(key, n), at_once or n, report)
+    weights = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), snapshots)
     metrics = {
         f"{part}_{name}": values
         for part, split in {"train": task.train, "validation": task.validation}.items()
@@ -106,6 +110,16 @@ def train_zoo(
     return zoo
 
 
+def _compiled(run: Callable[..., Weights], data: Split, mesh: Mesh | None) -> Train:
+    """`run(initial, keys, data)` for groups of networks, each spread over the devices."""
+
+    @jax.jit
+    def on_devices(initial: Weights, keys: Key[Array, " networks"], data: Split) -> Weights:
+        return spread(lambda w, k: run(w, k, data), mesh, out_axis=1)(initial, keys)
+
+    return lambda name, initial, keys: on_devices(initial, keys, data)
+
+
 def _train(
     spec: WeightSpec,
     optimizer: optax.GradientTransformation,
@@ -113,9 +127,9 @@ def _train(
     burn_in: int,
     n_snapshots: int,
     stride: int,
-    data: Split,
     initial: Weights,
     keys: Key[Array, " networks"],
+    data: Split,
 ) -> Weights:
     """Snapshots of all networks: arrays with axes (snapshot, network, …)."""
     step = _step(spec, optimizer, batch_size, data)
