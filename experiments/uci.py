@@ -328,13 +328,13 @@ def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
     config, network = experiment.config, experiment.network
     zoo_file = workdir / "zoo" / "zoo.safetensors"
     with workdir.stage("zoo"):
+        groups = workdir / "zoo" / "groups"
         if zoo_file.exists():
             zoo = WeightSet.load(zoo_file, network)
         else:
-            groups = workdir / "zoo" / "groups"
             zoo = experiment.make_zoo(groups)
             zoo.save(zoo_file)
-            shutil.rmtree(groups)
+        shutil.rmtree(groups, ignore_errors=True)
     seen, held_out = zoo.split(config.zoo.held_out, config.seed)
     with workdir.stage("align"):
         reference = experiment.reference(seen)

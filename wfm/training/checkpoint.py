@@ -1,171 +1,259 @@
-"""Training states on disk, by orbax."""
+"""Training states on disk, by orbax: saved beside the training, checked when read."""
 
+import hashlib
 import json
-import shutil
+import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from jax.sharding import SingleDeviceSharding
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from jaxtyping import PyTree
+from orbax.checkpoint import checkpoint_managers as policies
 
 from wfm.digest import digest
+from wfm.training.signals import most
 from wfm.training.trainer import TrainState
 
 
 class Checkpoints:
-    """The last `keep` states saved in a folder, and the one with the least loss, by step.
+    """The last `keep` states saved in a folder, and the one with the least loss.
 
-    `config`: what the run was made with, saved along; a state of another config is refused. Saving
-    goes on in the background, and a state is there either whole or not at all. Of what is read, a
-    digest is checked. In a run of several processes, all of them call the same methods.
+    `config`, anything that JSON can hold, is stored with each state; a state of another config is
+    not restored. One run at a time can use a folder. If it has several processes, all of them call
+    every method, with states that each of them holds whole.
     """
 
     def __init__(self, folder: str | Path, config: Mapping[str, Any] | None = None, keep: int = 2):
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
         self._folder = Path(folder).absolute()
-        self._config = json.loads(json.dumps(config))
-        best = BestN(
-            get_metric_fn=lambda metrics: metrics["loss"],
-            reverse=True,  # the policy keeps what comes last
-            n=1,
-            keep_checkpoints_without_metrics=False,
-        )
+        self._config = None if config is None else json.loads(json.dumps(config, default=list))
+        self._keep = keep
+        self._open()
+
+    def _open(self) -> None:
+        best = _Best({})
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
-            best_fn=best.get_metric_fn,  # without which losses are not stored
-            create=True,
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(self._keep), best]
+            ),
+            cleanup_tmp_directories=True,  # what killed saves left
+            lightweight_initialize=True,  # opens folders with damaged files too
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = ocp.CheckpointManager(
+            self._folder, options=options, item_names=("state", "meta")
+        )
+        self._losses = best.losses
+        self._losses |= {step: self._loss(step) for step in self._manager.all_steps()}
 
     def save(self, state: TrainState, loss: float | None = None) -> None:
-        """Begin to save; a step saved already stays as it is."""
+        """Save while training goes on; a step saved already stays as it is.
+
+        The next `save`, `wait` or `close` returns once the state is safe on disk, and raises what
+        went wrong. A state is there as a whole or not at all, wherever the process is killed. A
+        `loss` that is not finite counts as none.
+        """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
         leaves = _plain(state)
-        meta = {"config": self._config, "arrays": _shapes(leaves), "digest": digest(leaves)}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta)
-            ),
-            metrics=None if loss is None else {"loss": loss},
-            force=True,
+        about = {
+            "config": self._config,
+            "loss": loss if loss is not None and math.isfinite(loss) else None,
+            "arrays": _arrays(state),
+            "digest": digest(leaves),
+        }
+        self._losses[step] = about["loss"]
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(leaves),
+            meta=ocp.args.JsonSave({"about": about, "digest": _digest_of_json(about)}),
         )
+        self._manager.save(step, args=items, force=True)
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest intact state, or nothing if none was saved; `like` gives its structure.
 
-        Damaged ones are named in a warning and set aside, in FOLDER.damaged. Raises `ValueError`
-        if all are damaged, and for a state of another structure or config.
+        Of a state whose files are damaged a warning tells. It is moved aside, and the one before
+        it used. Raises `ValueError` if all are damaged, or the newest is of another structure or
+        config.
         """
-        damaged = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                state = self._read(step, like)
-            except _Damaged as error:
-                damaged.append((step, error))
-                continue
-            self._set_aside(damaged, step)
-            return state
-        if damaged:
-            raise ValueError(
-                f"every checkpoint in {self._folder} is damaged (the newest: {damaged[0][1]}); "
-                "restore the folder from a copy, or delete it to start anew"
-            )
-        return None
+        self.wait()
+        return self._first_intact(sorted(self._manager.all_steps(), reverse=True), like)
 
     def best(self, like: TrainState) -> TrainState | None:
-        """The intact state with the least loss, or nothing if none was saved with one."""
-        losses = {step: (self._manager.metrics(step) or {}) for step in self._steps()}
-        ranked = sorted((m["loss"], step) for step, m in losses.items() if "loss" in m)
-        for _, step in ranked:
-            try:
-                return self._read(step, like)
-            except _Damaged as error:
-                warnings.warn(f"{self._folder / str(step)} is damaged: {error}", stacklevel=2)
-        return None
+        """As `restore`, but of the states kept the one with the least loss, if any has one."""
+        self.wait()
+        losses = {s: loss for s, loss in self._losses.items() if loss is not None}
+        kept = [step for step in self._manager.all_steps() if step in losses]
+        return self._first_intact(sorted(kept, key=lambda s: (losses[s], -s)), like)
+
+    def wait(self) -> None:
+        """Return once the last state saved is safe on disk."""
+        self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait until all is on disk, and release the folder."""
-        self._manager.wait_until_finished()
+        """Wait for the last save and release the folder."""
         self._manager.close()
 
-    def _steps(self) -> Iterator[int]:
-        self._manager.wait_until_finished()
-        yield from self._manager.all_steps()
+    def __enter__(self) -> "Checkpoints":
+        return self
 
-    def _read(self, step: int, like: TrainState) -> TrainState:
-        leaves = _plain(like)
-        meta = self._restore(step, "meta", ocp.args.JsonRestore())
-        if not isinstance(meta, dict) or meta.keys() < {"config", "arrays", "digest"}:
-            raise _Damaged("its description is incomplete")
-        self._check(step, meta, leaves)
-        # Onto a device of this process, as others, with other devices, may have saved.
-        here = SingleDeviceSharding(jax.local_devices()[0])
-        target = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here) for a in leaves]
-        found = self._restore(step, "state", ocp.args.StandardRestore(target))
-        if digest(found) != meta["digest"]:
-            raise _Damaged("its contents differ from what was saved")
-        restored = [
-            jax.random.wrap_key_data(jnp.asarray(a)) if _is_key(b) else jnp.asarray(a)
-            for a, b in zip(found, jax.tree.leaves(like), strict=True)
-        ]
-        return jax.tree.unflatten(jax.tree.structure(like), restored)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def _restore(self, step: int, item: str, args: Any) -> Any:
+    def _first_intact(self, steps: Sequence[int], like: TrainState) -> TrainState | None:
+        damaged: list[int] = []
+        for step in steps:
+            leaves = self._read(step, like)
+            if most(leaves is None):
+                damaged.append(step)
+                continue
+            assert leaves is not None
+            if damaged:
+                self._set_aside(damaged, step)
+            return _typed(leaves, like)
+        if damaged:
+            raise ValueError(
+                f"no state in {self._folder} is intact (damaged: steps "
+                f"{', '.join(map(str, damaged))}); delete the folder to start anew"
+            )
+        return None
+
+    def _read(self, step: int, like: TrainState) -> list[np.ndarray] | None:
+        """The leaves of a state, or nothing if its files are damaged."""
+        # What is missing or altered can fail anywhere inside orbax, with any exception.
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
-        except Exception as error:  # orbax and tensorstore have no common error for a bad file
-            raise _Damaged(str(error).strip().splitlines()[0]) from error
+            about = self._about(step)
+        except Exception:
+            return None
+        self._check(about, like)
+        target = ocp.args.StandardRestore(_plain(like))
+        try:
+            leaves = self._manager.restore(step, args=ocp.args.Composite(state=target))["state"]
+        except Exception:
+            return None
+        return leaves if digest(leaves) == about["digest"] else None
 
-    def _check(self, step: int, meta: dict[str, Any], leaves: list[jax.Array]) -> None:
-        folder = self._folder / str(step)
-        if meta["config"] != self._config and None not in (meta["config"], self._config):
+    def _about(self, step: int) -> dict[str, Any]:
+        """What was stored with a state; raises if that is damaged."""
+        items = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        meta = self._manager.restore(step, args=items)["meta"]
+        if meta["digest"] != _digest_of_json(meta["about"]):
+            raise ValueError(f"what is stored with step {step} was altered")
+        return meta["about"]
+
+    def _loss(self, step: int) -> float | None:
+        try:
+            return self._about(step)["loss"]
+        except Exception:
+            return -math.inf  # so that `best` looks at it first, and tells
+
+    def _check(self, about: dict[str, Any], like: TrainState) -> None:
+        arrays = _arrays(like)
+        if about["arrays"] != arrays:
+            name = next(iter(_differences(about["arrays"], arrays)))
+            there, here = (a.get(name, "absent") for a in (about["arrays"], arrays))
             raise ValueError(
-                f"{folder} was made with another config; use that one, or another folder"
+                f"{self._folder} holds a state of other arrays ({name} is {there} there and {here} "
+                "here); restore it with the field and optimiser it was saved from, or delete the "
+                "folder to start anew"
             )
-        if meta["arrays"] != _shapes(leaves):
+        if self._config is None or about["config"] is None:
+            return
+        if different := _differences(_flat(about["config"]), _flat(self._config)):
             raise ValueError(
-                f"{folder} holds {len(meta['arrays'])} arrays of other shapes or types than the "
-                f"{len(leaves)} asked for; use the field and optimizer that it was made with"
+                f"{self._folder} holds a state of another config (different: "
+                f"{', '.join(different)}); choose another folder, or delete it to start anew"
             )
 
-    def _set_aside(self, damaged: list[tuple[int, "_Damaged"]], used: int) -> None:
-        for step, error in damaged:
-            folder = self._folder / str(step)
-            aside = self._folder.with_name(f"{self._folder.name}.damaged") / str(step)
+    def _set_aside(self, damaged: Sequence[int], used: int) -> None:
+        """Move damaged states out of the folder, so that their steps can be saved again."""
+        self._manager.close()
+        aside = self._folder.with_name(self._folder.name + ".damaged")
+        for step in damaged:
             warnings.warn(
-                f"{folder} is damaged ({error}): it is set aside, and step {used} used instead",
-                stacklevel=3,
+                f"{self._folder / str(step)} is damaged; the state of step {used} is used instead "
+                f"and the damaged one moved to {aside}",
+                stacklevel=4,
             )
             if jax.process_index() == 0:
-                shutil.rmtree(aside, ignore_errors=True)
-                aside.parent.mkdir(exist_ok=True)
-                shutil.move(folder, aside)
-        if damaged:
-            if jax.process_count() > 1:
-                multihost_utils.sync_global_devices("checkpoints set aside")
-            self._manager.reload()
+                aside.mkdir(exist_ok=True)
+                names = (f"{step}.{n}" if n else str(step) for n in range(10**6))
+                free = next(aside / name for name in names if not (aside / name).exists())
+                (self._folder / str(step)).rename(free)
+        multihost_utils.sync_global_devices("damaged states moved")
+        self._open()
 
 
-class _Damaged(Exception):
-    """A checkpoint cannot be read, or is not what was saved."""
+class _Best(policies.PreservationPolicy):
+    """Keeps the state with the least loss.
+
+    orbax's own `BestN` reads a file for each state as soon as the folder is opened, and fails if
+    that is damaged.
+    """
+
+    def __init__(self, losses: dict[int, float | None]):
+        self.losses = losses
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[Any],
+        *,
+        context: Any,
+    ) -> list[bool]:
+        known = {c.step: self.losses.get(c.step) for c in checkpoints}
+        finite = {s: x for s, x in known.items() if x is not None and math.isfinite(x)}
+        best = min(finite, key=lambda s: (finite[s], -s), default=None)
+        return [c.step == best for c in checkpoints]
 
 
 def _is_key(leaf: jax.Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _plain(state: TrainState) -> list[jax.Array]:
-    """Leaves as orbax stores them: it knows neither our classes nor typed keys."""
-    return [jax.random.key_data(a) if _is_key(a) else a for a in jax.tree.leaves(state)]
+def _plain(state: TrainState) -> list[np.ndarray]:
+    """Copies of the leaves for orbax, which knows neither our classes nor typed keys."""
+    return [np.asarray(jax.random.key_data(a) if _is_key(a) else a) for a in jax.tree.leaves(state)]
 
 
-def _shapes(leaves: list[jax.Array]) -> list[list[Any]]:
-    return [[list(a.shape), str(a.dtype)] for a in leaves]
+def _typed(leaves: Sequence[np.ndarray], like: TrainState) -> TrainState:
+    """The state that plain leaves are of, on this process's first device."""
+    typed = [
+        jax.random.wrap_key_data(jnp.asarray(a), impl=jax.random.key_impl(b))
+        if _is_key(b)
+        else jnp.asarray(a)
+        for a, b in zip(leaves, jax.tree.leaves(like), strict=True)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), typed)
+
+
+def _arrays(tree: PyTree) -> dict[str, str]:
+    """What each array is, by its place in the tree."""
+    return {
+        jax.tree_util.keystr(path): f"{a.dtype}{list(a.shape)}"
+        for path, a in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _digest_of_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping)
+        values |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return values
+
+
+def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    absent = object()
+    names = {**first, **other}  # in order
+    return [name for name in names if first.get(name, absent) != other.get(name, absent)]

@@ -45,9 +45,7 @@ class StopSignals:
 
     def noted(self) -> int:
         """The number of the signal, or 0; the same in all processes of a run."""
-        if jax.process_count() == 1:
-            return self._number
-        return int(multihost_utils.process_allgather(np.array(self._number)).max())
+        return most(self._number)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._number = number
@@ -57,3 +55,10 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+def most(number: int) -> int:
+    """The largest number that any process of a run gives."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.array(int(number))).max())
