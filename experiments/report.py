@@ -80,7 +80,10 @@ def write(workdir: Workdir, results: Mapping[str, Any], sets: Mapping[str, Netwo
     """Draw all figures and write `report.html` with them inside."""
     steps = [record for record in workdir.metrics.read() if "step" in record]
     panels = {
-        "loss": (lambda axes: _loss_curve(axes, steps), "Training loss of the flow."),
+        "loss": (
+            lambda axes: _loss_curve(axes, steps),
+            "Loss of the flow, in training (line) and on held-out networks (dots).",
+        ),
         "accuracy": (
             lambda axes: _histogram(axes, sets, "accuracy"),
             "Test accuracy of trained and of sampled networks.",
@@ -140,6 +143,9 @@ figcaption {{ color: #555 }}
 
 def _loss_curve(axes: Axes, steps: list[dict[str, Any]]) -> None:
     axes.plot([r["step"] for r in steps], [r["loss"] for r in steps], color=COLORS["samples"])
+    judged = [r for r in steps if "validation_loss" in r]
+    losses = [r["validation_loss"] for r in judged]
+    axes.plot([r["step"] for r in judged], losses, "o", color=COLORS["held_out"])
     axes.set(xlabel="step", ylabel="loss", yscale="log")
 
 

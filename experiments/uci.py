@@ -268,11 +268,6 @@ def train(
     workdir.metrics.truncate("step", int(state.step))
     validate = experiment.make_validation(flow, bind, unseen)
 
-    def save(state: TrainState) -> None:
-        loss = float(validate(state.average))
-        workdir.metrics.write(step=int(state.step), validation_loss=loss)
-        checkpoints.save(state, loss)
-
     with (
         StopSignals() as signals,
         progress_bar("Training the flow", c.steps, int(state.step)) as bar,
@@ -280,12 +275,14 @@ def train(
 
         def on_report(state: TrainState, metrics: dict[str, float]) -> None:
             step, stopped = int(state.step), signals.noted()
-            workdir.metrics.write(step=step, **metrics)
             bar.update(step, f"loss {metrics['loss']:.4f}")
+            loss = None
             if step == c.steps or step % (REPORTS_PER_CHECKPOINT * c.report_every) == 0:
-                save(state)
-            elif stopped:  # not judged: where a run is stopped must not decide which is best
-                checkpoints.save(state)
+                metrics["validation_loss"] = loss = float(validate(state.average))
+            workdir.metrics.write(step=step, **metrics)
+            if loss is not None or stopped:
+                # Not judged for a signal: where a run is stopped must not decide which is best.
+                checkpoints.save(state, loss)
             if stopped and step < c.steps:
                 checkpoints.close()
                 raise Stopped(stopped, step)
@@ -293,7 +290,7 @@ def train(
         try:
             state = trainer.fit(state, data, c.steps, c.report_every, on_report)
         except Diverged as error:
-            save(error.state)
+            checkpoints.save(error.state)
             checkpoints.close()
             raise
     if KEPT[c.keep]:
