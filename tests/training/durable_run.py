@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from wfm.digest import digest
 from wfm.training import Checkpoints, Stopped, StopSignals, Trainer, adam
 
-STEPS, EVERY = 400, 5
+STEPS, EVERY = 800, 5
 
 
 def loss(parameters, example):
