@@ -10,6 +10,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -22,3 +23,10 @@ hypothesis.settings.register_profile(
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )
 hypothesis.settings.load_profile("wfm")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_programs():
+    """A process that keeps thousands of programs runs out of memory maps, and dies (65,530)."""
+    yield
+    jax.clear_caches()
