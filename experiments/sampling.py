@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from experiments.command import Config, choose
+from wfm.batching import map_batched
 from wfm.devices import spread
 from wfm.flows import (
     Field,
@@ -89,7 +90,7 @@ class Sampling:
         """`one` for each of the networks, `chunk` at a time on each device."""
 
         def some(keys: Key[Array, " k"]) -> Weights:
-            return jax.lax.map(one, keys, batch_size=min(self.chunk, len(keys)))
+            return map_batched(one, keys, self.chunk)
 
         return spread(some, self.mesh)(jax.random.split(key, self.networks))
 

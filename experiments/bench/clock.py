@@ -30,5 +30,5 @@ def timed(work: Callable[[], Any], repeats: int = REPEATS) -> dict[str, float]:
 
 
 def peak_mb() -> float:
-    """The most memory that this process has held at once, in MB."""
+    """The most memory that this process has held at once until now, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -13,6 +13,7 @@ from flax import nnx
 from experiments.bench.clock import peak_mb, timed
 from experiments.bench.flops import matmul_rate, product_flops
 from experiments.choices import COUPLINGS, matchings
+from wfm.batching import map_batched
 from wfm.devices import device_mesh, replicate, spread
 from wfm.fields import FullTransformer, GraphField, RelationalTransformer
 from wfm.flows import Flow, Hutchinson, Integrator
@@ -76,7 +77,7 @@ def sampling(networks: int, steps: int, at_once: int, **setting: Any) -> Figures
 
     def some(keys: jax.Array) -> Weights:
         draw = partial(s.flow.sample, s.field, integrator=how)
-        return jax.lax.map(draw, keys, batch_size=min(at_once, len(keys)))
+        return map_batched(draw, keys, at_once)
 
     draw, keys = jax.jit(spread(some, s.mesh)), jax.random.split(KEY, networks)
     one = jax.tree.map(lambda a: a[0], s.networks(1))
@@ -105,7 +106,7 @@ def densities(networks: int, steps: int, at_once: int, **setting: Any) -> Figure
         x, key = pair
         return s.flow.log_prob(s.field, x, Integrator(steps), Hutchinson(), key)
 
-    all_of_them = jax.jit(lambda pairs: jax.lax.map(one, pairs, batch_size=at_once))
+    all_of_them = jax.jit(lambda pairs: map_batched(one, pairs, at_once))
     pairs = s.networks(networks), jax.random.split(KEY, networks)
     return {"seconds": timed(lambda: jax.block_until_ready(all_of_them(pairs)))}
 

@@ -16,6 +16,11 @@ import numpy as np
 from experiments.publish import page
 
 COMMAND = "python -m experiments.bench --config=configs/bench.py --workdir=runs/bench"
+MEANINGS = (
+    "Seconds are medians of five calls after the first, which compiles. Peak MB are those of the "
+    "whole process. Arrays MB are what a step works on: of this code on each of two devices, from "
+    "the compiler; of PyTorch by how much the process grows in the first step."
+)
 KINDS = {"graph": "neighbours", "fold": "neighbours, folded", "full": "all pairs"}
 ALIGNMENTS = ("weights", "activations", "sinkhorn_l2", "sinkhorn_mid")
 COUPLINGS = ("independent", "ot", "entropic", "equivariant")
@@ -35,18 +40,20 @@ class Cases:
         """Names that start so, of cases that did not fail."""
         return [n for n, f in self.figures.items() if n.startswith(prefix) and "error" not in f]
 
-    def scaled(self, name: str, size: str) -> tuple[float, float]:
-        """Seconds, and MB, of a training step of a whole batch or of all samples of `size`.
+    def scaled(self, name: str, size: str) -> tuple[float, float, float]:
+        """Seconds, peak MB and MB of arrays of a whole batch, or of all samples, of `size`.
 
         A case that ran with fewer examples or steps counts as many times as it is smaller. Memory
-        grows with the examples alone.
+        of arrays grows with the examples; that of the process by as much.
         """
         whole, part = self.options[f"{size}_graph"], self.options[name]
         examples = "batch" if "batch" in whole else "networks"
         more = whole[examples] / part[examples]
         steps = whole["steps"] / part["steps"] if examples == "networks" else 1
         figures = self.figures[name]
-        return figures["seconds"]["median"] * more * steps, figures["peak_mb"] * more
+        arrays = figures["buffers_mb"] * more
+        peak = figures["peak_mb"] - figures["buffers_mb"] + arrays
+        return figures["seconds"]["median"] * more * steps, peak, arrays
 
 
 def rivals(cases: Cases, size: str, title: str) -> str:
@@ -55,7 +62,7 @@ def rivals(cases: Cases, size: str, title: str) -> str:
     lines = [
         f"**{title}**",
         "",
-        "| system | seconds | range | first call | times faster | peak MB | buffers MB "
+        "| system | seconds | range | first call | times faster | peak MB | arrays MB "
         "| share of matmul rate |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -68,12 +75,12 @@ def rivals(cases: Cases, size: str, title: str) -> str:
             f"| {f['buffers_mb']:,.0f} | {share:.0%} |"
         )
     for name in cases.finished(f"{size}_torch"):
-        seconds, mb = cases.scaled(name, size)
+        seconds, peak, arrays = cases.scaled(name, size)
         f, factor = cases.figures[name], seconds / cases.figures[name]["seconds"]["median"]
         note = f" (measured with {_part(cases.options[name])})" if factor != 1 else ""
         lines.append(
             f"| PyTorch, all pairs, {_torch(name, cases)}{note} | {_span(f, factor)} "
-            f"| {best_rival / seconds:.1f} | {mb:,.0f} | | |"
+            f"| {best_rival / seconds:.1f} | {peak:,.0f} | {arrays:,.0f} | |"
         )
     return "\n".join(lines)
 
@@ -110,7 +117,7 @@ def growth(cases: Cases) -> dict[str, np.ndarray]:
 
 def growth_table(grown: dict[str, np.ndarray]) -> str:
     """Seconds and MB by number of weights, and the slopes of straight lines through the logs."""
-    lines = ["| graph | weights | seconds a step | buffers MB |", "|---|---|---|---|"]
+    lines = ["| graph | weights | seconds a step | arrays MB |", "|---|---|---|---|"]
     for kind, rows in grown.items():
         lines += [f"| {KINDS[kind]} | {w:,.0f} | {s:.3g} | {mb:,.1f} |" for w, s, mb in rows]
         time, memory = slopes(rows)
@@ -160,6 +167,17 @@ def rest(cases: Cases) -> str:
     return "\n".join(lines)
 
 
+def manifolds(cases: Cases) -> str:
+    """Operations of spheres, by this code and by geoopt."""
+    lines = ["| operation | points | wfm, ns a point | geoopt, ns a point |", "|---|---|---|---|"]
+    for name in cases.finished("manifold"):
+        dim, found = cases.options[name]["dim"], cases.figures[name]
+        for operation in sorted({key.split("_")[0] for key in found}):
+            ours, theirs = (found[f"{operation}_{whose}_ns"] for whose in ("wfm", "geoopt"))
+            lines.append(f"| {operation} | unit vectors in {dim} | {ours:,.0f} | {theirs:,.0f} |")
+    return "\n".join(lines)
+
+
 def records(run: Path, cases: Cases) -> list[page.Record]:
     """One flat record for each figure of each case."""
     return [
@@ -186,6 +204,7 @@ def publish(target: Path, runs: Sequence[Path]) -> None:
     grown = growth(cases)
     body = [
         f"`{COMMAND}`. {page.cost(run)}",
+        MEANINGS,
         rivals(cases, "train_small", "Training step, 30-16-16-2, 5 layers, width 64, batch 32"),
         rivals(cases, "train_wide", "Training step, 784-10-10, 5 layers, width 32, batch 8"),
         rivals(cases, "sample_small", "32 networks 30-16-16-2 in 100 Euler steps, same field"),
@@ -195,6 +214,8 @@ def publish(target: Path, runs: Sequence[Path]) -> None:
         growth_table(grown),
         "**Other work**",
         rest(cases),
+        "**Manifolds**: 10,000 points at a time",
+        manifolds(cases),
     ]
     page.write(target, run, "\n\n".join(body), records(run, cases))
     _draw(grown, target.with_suffix(".png"))

@@ -18,6 +18,9 @@ EVERY = 5
 def start(folder):
     command = [sys.executable, str(SCRIPT), str(folder)]
     env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    # All runs of a test session compile the same programs.
+    env["JAX_COMPILATION_CACHE_DIR"] = str(folder.parent / "compiled")
+    env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
 
 

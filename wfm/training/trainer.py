@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as muon_and_adam
 
+from wfm.batching import batched
 from wfm.devices import mean_over, replicate
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
@@ -118,7 +119,7 @@ class Trainer:
         """Mean loss of stacked examples, and its gradient."""
 
         def mean(parameters: Parameters, few: PyTree) -> Array:
-            return jax.vmap(partial(self.loss, parameters))(few).mean()
+            return batched(partial(self.loss, parameters), self._at_once)(few).mean()
 
         def add(total: PyTree, few: PyTree) -> tuple[PyTree, None]:
             return jax.tree.map(jnp.add, total, jax.value_and_grad(mean)(parameters, few)), None

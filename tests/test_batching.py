@@ -1,0 +1,37 @@
+"""Examples a few at a time against all at once."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from wfm.batching import batched, map_batched
+
+
+def norms(x):
+    return {"sum": x["a"].sum(0) * x["b"], "size": jnp.sqrt((x["a"] ** 2).sum())}
+
+
+def stacked(n):
+    return {"a": jax.random.normal(jax.random.key(n), (n, 3, 4)), "b": jnp.arange(float(n))}
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_batched_is_vmap(n):
+    expected = jax.vmap(norms)(stacked(n))
+    chex.assert_trees_all_close(batched(norms, n)(stacked(n)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5, 9])
+def test_any_number_at_once_gives_the_same(n, at_once):
+    found = map_batched(norms, stacked(n), at_once)
+    chex.assert_trees_all_close(found, jax.vmap(norms)(stacked(n)), rtol=1e-6)
+
+
+def test_one_at_a_time_has_no_axis_of_length_one():
+    shapes = []
+    map_batched(lambda x: shapes.append(x["a"].shape) or x["b"], stacked(4), 1)
+    jaxpr = jax.make_jaxpr(lambda x: map_batched(norms, x, 1))(stacked(4))
+    assert set(shapes) == {(3, 4)}
+    assert "[1,3,4]" not in str(jaxpr).split("scan")[1]
