@@ -24,6 +24,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.zoo = ConfigDict()
     config.zoo.networks = 100
     config.zoo.prior_std = 0.1
+    config.zoo.optimizer = "adam"  # or sgd: momentum 0.9, weight decay 1e-5
     config.zoo.learning_rate = 1e-3
     config.zoo.epochs = 50
     config.zoo.batch_size = 32

@@ -16,7 +16,7 @@ from experiments.choices import matchings
 from experiments.command import Config, main
 from experiments.uci import Experiment, encode_all, permute_all
 from experiments.workdir import Workdir
-from wfm.evaluation import barriers, mean_barrier
+from wfm.evaluation import barriers, mean_over_pairs
 from wfm.weights import Permutation, Weights, align_all, barycentre
 
 TIMES = tuple(k / 10 for k in range(1, 10))  # where on the way the largest barrier is looked for
@@ -40,15 +40,15 @@ def measure(experiment: Experiment, picture: Path) -> dict[str, dict[str, Any]]:
         points = encode_all(form, moved)
         matrices[name] = barriers(network, flat, moved, task.test)
         found[name] = {
-            "line": mean_barrier(matrices[name]),
-            "line, max": mean_barrier(barriers(network, flat, moved, task.test, TIMES)),
-            "line, train": mean_barrier(barriers(network, flat, moved, task.train)),
-            "geodesic": mean_barrier(barriers(form.spec, curved, points, task.test)),
+            "line": mean_over_pairs(matrices[name]),
+            "line, max": mean_over_pairs(barriers(network, flat, moved, task.test, TIMES)),
+            "line, train": mean_over_pairs(barriers(network, flat, moved, task.train)),
+            "geodesic": mean_over_pairs(barriers(form.spec, curved, points, task.test)),
         }
     for name in PAIRWISE:
         by = matchings(network, task)[name]
         found[f"{name}, each pair"] = {
-            "line": mean_barrier(barriers(network, flat, weights, task.test, matching=by))
+            "line": mean_over_pairs(barriers(network, flat, weights, task.test, matching=by))
         }
     report.heat_maps({name: matrices[name] for name in SHOWN}, picture)
     return found

@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jaxtyping import Array
 
@@ -55,6 +56,15 @@ KINDS = {
 }
 PREDICTIONS = {"end_point": EndPoint(), "velocity": Velocity()}
 OPTIMIZERS = {"adam": adam, "muon": muon}
+
+
+def _sgd(learning_rate: float) -> optax.GradientTransformation:
+    """Momentum and weight decay as in the thesis (appendix, MNIST)."""
+    decay = optax.add_decayed_weights(1e-5)
+    return optax.chain(decay, optax.sgd(learning_rate, momentum=0.9))
+
+
+ZOO_OPTIMIZERS = {"adam": optax.adam, "sgd": _sgd}
 
 
 @dataclasses.dataclass(frozen=True)

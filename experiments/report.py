@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,9 @@ class Networks(NamedTuple):
     accuracy: ArrayLike
     loss: ArrayLike
     weights: ArrayLike
+
+
+Panel = tuple[Callable[[Axes], None], str]  # what draws a figure, and its caption
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -76,8 +79,13 @@ def _cost(results: Mapping[str, Any]) -> str:
     return f"Time: {times}. Peak memory {results['peak_rss_mb']} MB."
 
 
-def write(workdir: Workdir, results: Mapping[str, Any], sets: Mapping[str, Networks]) -> None:
-    """Draw all figures and write `report.html` with them inside."""
+def write(
+    workdir: Workdir,
+    results: Mapping[str, Any],
+    sets: Mapping[str, Networks],
+    more: Mapping[str, Panel] | None = None,
+) -> None:
+    """Draw all figures, and `more` of them, and write `report.html` with them inside."""
     steps = [record for record in workdir.metrics.read() if "step" in record]
     panels = {
         "loss": (
@@ -96,6 +104,7 @@ def write(workdir: Workdir, results: Mapping[str, Any], sets: Mapping[str, Netwo
             lambda axes: _map(axes, sets),
             "Weights in canonical form, aligned, on their first two principal components.",
         ),
+        **(more or {}),
     }
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)

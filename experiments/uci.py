@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jaxtyping import Array
 
@@ -25,6 +24,7 @@ from experiments.choices import (
     KINDS,
     OPTIMIZERS,
     PREDICTIONS,
+    ZOO_OPTIMIZERS,
     FieldKind,
     Kind,
     Pairing,
@@ -34,6 +34,7 @@ from experiments.choices import (
 from experiments.command import Config, choose, main
 from experiments.sampling import Sampling
 from experiments.workdir import Workdir
+from wfm.batching import map_batched
 from wfm.devices import device_mesh
 from wfm.evaluation import (
     Nearest,
@@ -104,6 +105,8 @@ class Experiment:
         check_coupling(config, self.network)
         z = config.zoo
         self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride)
+        make_zoo_optimizer = choose(ZOO_OPTIMIZERS, "zoo.optimizer", z.optimizer)
+        self.zoo_optimizer = make_zoo_optimizer(z.learning_rate)
         self.time = BetaTime(config.flow.time_b)
         # What is built only once there is data refuses impossible settings now.
         count_held_out(z.networks, z.held_out)
@@ -135,7 +138,7 @@ class Experiment:
                 self.network,
                 self.task,
                 initial,
-                optax.adam(z.learning_rate),
+                self.zoo_optimizer,
                 self.keys["zoo"],
                 self.schedule,
                 at_once=z.at_once,
@@ -213,7 +216,7 @@ class Experiment:
         def validate(parameters: Any, some: Any) -> Array:
             one = lambda example: flow.example_loss(bind(parameters), *example)  # noqa: E731
             examples = flow.examples(some, key)
-            return jax.lax.map(one, examples, batch_size=self.config.training.at_once).mean()
+            return map_batched(one, examples, self.config.training.at_once).mean()
 
         return partial(validate, some=some)
 
@@ -346,18 +349,25 @@ def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
 
 
 def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
-    seen, held_out, reference, flow, field = prepare(experiment, workdir)
+    trained = prepare(experiment, workdir)
+    samples = sample(experiment, workdir, trained)
+    with workdir.stage("evaluate"):
+        results, figures = evaluate_samples(experiment, trained, samples)
+    results = workdir.finish({"seed": experiment.config.seed} | results)
+    report.write(workdir, results, figures)
+    return results
+
+
+def sample(experiment: Experiment, workdir: Workdir, trained: Trained) -> Weights:
+    """New networks, which the workdir keeps."""
+    flow, field = trained.flow, trained.field
     with workdir.stage("sample"):
         draw = experiment.sampling.sampler(flow, experiment.form, field)
         samples = jax.block_until_ready(draw(experiment.keys["sampling"]))
         save_weights(workdir / "samples.safetensors", samples)
         if experiment.config.sampling.trajectories:
             _save_trajectories(workdir, experiment, flow, field)
-    with workdir.stage("evaluate"):
-        results, figures = evaluate_samples(experiment, reference, seen, held_out, samples)
-    results = workdir.finish({"seed": experiment.config.seed} | results)
-    report.write(workdir, results, figures)
-    return results
+    return samples
 
 
 def _save_trajectories(workdir: Workdir, experiment: Experiment, flow: Flow, field: Field) -> None:
@@ -369,17 +379,14 @@ def _save_trajectories(workdir: Workdir, experiment: Experiment, flow: Flow, fie
 
 
 def evaluate_samples(
-    experiment: Experiment,
-    reference: Weights,
-    seen: WeightSet,
-    held_out: WeightSet,
-    samples: Weights,
+    experiment: Experiment, trained: Trained, samples: Weights
 ) -> tuple[dict[str, Any], dict[str, report.Networks]]:
     """Quality and novelty of the samples beside those of the networks they are learned from.
 
     Also what the figures show of each set of networks.
     """
     network, form, test = experiment.network, experiment.quotient, experiment.task.test
+    seen, held_out = trained.seen, trained.held_out
     last = seen.last().weights
     noise_key, pair_key = jax.random.split(experiment.keys["novelty"])
     others = {
@@ -388,7 +395,7 @@ def evaluate_samples(
         "noisy": with_noise(last, noise_key),
         "averaged": averaged_pairs(form, last, pair_key),
     }
-    nearest = Nearest(form, reference, seen.weights)
+    nearest = Nearest(form, trained.reference, seen.weights)
     distance = {name: nearest.distances(w) for name, w in others.items()}
     known = predictions(network, seen.weights, test.x)
     disagreement = {

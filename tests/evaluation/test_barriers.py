@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.weights.table import canonical, weights
-from wfm.evaluation import barriers, mean_barrier
+from wfm.evaluation import barriers, mean_over_pairs
 from wfm.tasks import Split, load_task
 from wfm.weights import (
     AsTrained,
@@ -81,7 +81,7 @@ def test_mean_and_error_are_the_jackknifes():
         return np.mean([float(matrix[i, j]) for i, j in combinations(rows, 2)])
 
     without = np.array([mean([i for i in range(6) if i != k]) for k in range(6)])
-    found = mean_barrier(matrix)
+    found = mean_over_pairs(matrix)
     assert found["mean"] == pytest.approx(mean(range(6)), rel=1e-5)
     expected = (5 / 6 * ((without - without.mean()) ** 2).sum()) ** 0.5
     assert found["error"] == pytest.approx(expected, rel=1e-4)

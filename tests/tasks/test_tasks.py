@@ -6,13 +6,13 @@ import pytest
 from sklearn.metrics import log_loss
 
 from wfm.tasks import accuracy, cross_entropy, load_task
-from wfm.tasks.tabular import LOADERS
+from wfm.tasks.tabular import TABLES
 
 
-@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("name", TABLES)
 def test_splits_are_disjoint_complete_stratified_and_standardised(name):
     task = load_task(name)
-    x, y = LOADERS[name](return_X_y=True)
+    x, y = TABLES[name](return_X_y=True)
     splits = [task.train, task.validation, task.test]
     assert sum(map(len, splits)) == len(y)
     classes = np.concatenate([np.asarray(s.y) for s in splits])

@@ -1,6 +1,7 @@
 """Figures of merit: pure functions of weights and tasks."""
 
-from wfm.evaluation.barriers import barriers, mean_barrier
+from wfm.evaluation.barriers import barriers, mean_over_pairs
+from wfm.evaluation.calibration import calibration
 from wfm.evaluation.metrics import evaluate, predictions
 from wfm.evaluation.novelty import (
     Nearest,
@@ -10,15 +11,20 @@ from wfm.evaluation.novelty import (
     stack_flat,
     with_noise,
 )
+from wfm.evaluation.predictive import divergences, model_averages, probabilities
 
 __all__ = [
     "Nearest",
     "averaged_pairs",
     "barriers",
+    "calibration",
+    "divergences",
     "evaluate",
-    "mean_barrier",
+    "mean_over_pairs",
     "median_ratio",
+    "model_averages",
     "predictions",
+    "probabilities",
     "smallest_disagreement",
     "stack_flat",
     "with_noise",

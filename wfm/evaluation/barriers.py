@@ -53,7 +53,7 @@ def barriers(
     return upper + upper.T
 
 
-def mean_barrier(matrix: Float[Array, "n n"]) -> dict[str, float]:
+def mean_over_pairs(matrix: Float[Array, "n n"]) -> dict[str, float]:
     """`mean` over pairs, and its standard `error` over networks (the jackknife's)."""
     n = len(matrix)
     total = float(matrix.sum())

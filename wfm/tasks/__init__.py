@@ -1,7 +1,7 @@
 """Data sets and task losses."""
 
+from wfm.tasks.load import load_task
 from wfm.tasks.objective import BatchLoss
-from wfm.tasks.tabular import load_task
 from wfm.tasks.task import Split, Task, accuracy, cross_entropy
 
 __all__ = ["BatchLoss", "Split", "Task", "accuracy", "cross_entropy", "load_task"]

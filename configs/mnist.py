@@ -1,0 +1,27 @@
+"""New MNIST classifiers 784-10-10: `experiments.mnist`.
+
+Command    python -m experiments.mnist --config=configs/mnist.py:geometric --workdir=runs/mnist
+Variants   euclidean, normalized, geometric
+Hardware   2 CPU cores
+Time       measured figures are still to come
+Expected   measured figures are still to come
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import uci
+
+
+def get_config(variant: str = "geometric") -> ConfigDict:
+    """The preset for two CPU cores."""
+    config: Any = uci.get_config(variant)
+    config.task = "mnist"
+    config.split = 0
+    config.hidden = (10,)
+    config.zoo.update({"networks": 200, "at_once": 25, "optimizer": "sgd", "learning_rate": 0.1})
+    config.zoo.update({"epochs": 5, "batch_size": 128, "burn_in": 3, "stride": 195})
+    config.sampling.update({"steps": 16, "solver": "midpoint"})
+    config.averages = (1, 2, 4, 8, 16, 32, 64)  # numbers of networks whose predictions are averaged
+    return config

@@ -1,0 +1,159 @@
+"""New networks for MNIST, alone and averaged: accuracy, calibration, diversity, novelty.
+
+python -m experiments.mnist --config=configs/mnist.py:geometric --workdir=runs/mnist
+
+All that `experiments.uci` does, and what its networks predict together, beside as many trained ones
+(a deep ensemble). The same command resumes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from matplotlib.axes import Axes
+
+from experiments import report
+from experiments.command import Config, UsageError, main
+from experiments.uci import Experiment, evaluate_samples, prepare, sample
+from experiments.workdir import Workdir
+from wfm.evaluation import (
+    Nearest,
+    calibration,
+    divergences,
+    evaluate,
+    mean_over_pairs,
+    model_averages,
+    probabilities,
+)
+from wfm.weights import Weights
+from wfm.zoo import count_held_out
+
+SHOWN = 4  # networks of each set whose filters are drawn
+
+
+def run(config: Config, path: str) -> None:
+    """The whole experiment."""
+    experiment = Experiment(config)
+    most = max(config.averages)
+    seen = config.zoo.networks - count_held_out(config.zoo.networks, config.zoo.held_out)
+    if most > min(config.sampling.networks, seen):
+        raise UsageError(
+            f"config.averages asks for {most} networks, of {config.sampling.networks} samples and "
+            f"{seen} trained ones; lower it, or raise sampling.networks and zoo.networks"
+        )
+    workdir = Workdir(path, config)
+    results = workdir.results()
+    if results is None:
+        results = _run(experiment, workdir)
+    print(report.table(results))
+    print(table(results["together"]))
+    print(f"Report: {workdir / 'report.html'}")
+
+
+def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
+    trained = prepare(experiment, workdir)
+    samples = sample(experiment, workdir, trained)
+    sets = {"trained": trained.seen.last().weights, "samples": samples}
+    with workdir.stage("evaluate"):
+        results, figures = evaluate_samples(experiment, trained, samples)
+        nearest = Nearest(experiment.quotient, trained.reference, sets["trained"])
+        together = {name: _together(experiment, nearest, w) for name, w in sets.items()}
+    results = workdir.finish({"seed": experiment.config.seed} | results | {"together": together})
+    kernel = next(iter(experiment.network.arrays))
+    pictures = {name: np.asarray(w[kernel][:SHOWN]) for name, w in sets.items()}
+    more: dict[str, report.Panel] = {
+        "averages": (
+            partial(_averages, together=together),
+            "Test accuracy of predictions averaged over networks.",
+        ),
+        "filters": (
+            partial(_filters, kernels=pictures),
+            f"First-layer weights: {SHOWN} trained networks above {SHOWN} sampled ones, "
+            "a row for each, a picture for each hidden neuron.",
+        ),
+    }
+    report.write(workdir, results, figures, more)
+    return results
+
+
+def _together(experiment: Experiment, nearest: Nearest, weights: Weights) -> dict[str, Any]:
+    """What networks predict on average, how much they differ, and what their mean weights do."""
+    network, test, sizes = experiment.network, experiment.task.test, experiment.config.averages
+    few = jax.tree.map(lambda a: a[: max(sizes)], weights)
+    p = probabilities(network, few, test.x)
+    averages = model_averages(p)
+    return {
+        "single": _means(jax.vmap(partial(calibration, labels=test.y))(p)),
+        "average": {str(n): _means(calibration(averages[n - 1], test.y)) for n in sizes},
+        "divergence": mean_over_pairs(divergences(p)),
+        "mean_weights": _means(evaluate(network, _mean_weights(experiment, nearest, few), test)),
+    }
+
+
+def _mean_weights(experiment: Experiment, nearest: Nearest, weights: Weights) -> Weights:
+    """One network, stacked: the mean of aligned canonical forms, brought back to their geometry."""
+    form = experiment.quotient
+    mean = jax.tree.map(lambda a: a.mean(0), nearest.align(weights))
+    network = form.decode(form.manifold().project(mean))
+    return jax.tree.map(lambda a: a[None], network)
+
+
+def _means(metrics: Mapping[str, Array]) -> dict[str, float]:
+    return {name: float(jnp.mean(values)) for name, values in metrics.items()}
+
+
+def table(together: Mapping[str, Any]) -> str:
+    """Calibration of single networks and of averages, and divergence, as text."""
+    metrics = ("accuracy", "nll", "brier", "ece")
+    lines = ["", f"{'':28}" + "".join(f"{m:>10}" for m in metrics) + f"{'divergence':>12}"]
+    for name, found in together.items():
+        sizes = sorted(map(int, found["average"]))
+        rows = {"alone": found["single"]} | {
+            f"average of {n}": found["average"][str(n)] for n in sizes if n > 1
+        }
+        for row, values in rows.items():
+            title = report.ROWS[name].split(",")[0].split(" of ")[0]
+            line = f"{title + ', ' + row:28}" + "".join(f"{values[m]:>10.4f}" for m in metrics)
+            lines.append(line + (f"{found['divergence']['mean']:>12.5f}" if row == "alone" else ""))
+        lines.append(f"{'  one of mean weights':28}{found['mean_weights']['accuracy']:>10.4f}")
+    return "\n".join([*lines, "", "Divergence: Jensen–Shannon, in nats, mean over pairs."])
+
+
+def _averages(axes: Axes, together: Mapping[str, Any]) -> None:
+    colors = {"trained": report.COLORS["target"], "samples": report.COLORS["samples"]}
+    for name, color in colors.items():
+        curve = {int(n): v["accuracy"] for n, v in together[name]["average"].items()}
+        sizes = sorted(curve)
+        axes.plot(sizes, [curve[n] for n in sizes], "o-", color=color, label=report.ROWS[name])
+    axes.set(xlabel="networks averaged", ylabel="test accuracy", xscale="log")
+    axes.legend()
+
+
+def _filters(axes: Axes, kernels: Mapping[str, np.ndarray]) -> None:
+    """The kernels (network, input, neuron) as square pictures, a row for each network."""
+    rows = [row for kernel in kernels.values() for row in kernel]
+    axes.imshow(mosaic(rows), cmap="RdBu_r")
+    axes.axis("off")
+
+
+def mosaic(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays (side², n) as rows of n squares, each network's divided by its largest entry."""
+    side = math.isqrt(len(rows[0]))
+    squares = [
+        np.pad(
+            (row / max(np.abs(row).max(), 1e-12)).T.reshape(-1, side, side),
+            ((0, 0), (1, 1), (1, 1)),
+            constant_values=np.nan,
+        )
+        for row in rows
+    ]
+    return np.concatenate([np.concatenate(list(row), 1) for row in squares])
+
+
+if __name__ == "__main__":
+    main(run)

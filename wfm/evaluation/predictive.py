@@ -1,0 +1,48 @@
+"""What networks predict together: averages over them, and how far they differ."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from wfm.weights import Weights, WeightSpec, in_chunks
+
+CHUNK = 64
+
+
+def probabilities(
+    spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]
+) -> Float[Array, "n m classes"]:
+    """The distribution over classes that each stacked network gives for each input."""
+    return in_chunks(lambda ws: _probabilities(spec, ws, x), weights, CHUNK)
+
+
+@partial(jax.jit, static_argnums=0)
+def _probabilities(spec: WeightSpec, weights: Weights, x: Array) -> Array:
+    return jax.nn.softmax(jax.vmap(lambda w: jax.vmap(partial(spec.apply, w))(x))(weights))
+
+
+def model_averages(p: Float[Array, "n m classes"]) -> Float[Array, "n m classes"]:
+    """The Bayesian model average of the first 1, 2, …, n networks: means of probabilities.
+
+    The Monte Carlo estimate of ∫ p(y|x,θ) p(θ|data) dθ (MacKay 1992, Neural Computation 4(3)).
+    """
+    counts = jnp.arange(1, len(p) + 1, dtype=p.dtype)
+    return jnp.cumsum(p, 0) / counts[:, None, None]
+
+
+def divergences(p: Float[Array, "n m classes"]) -> Float[Array, "n n"]:
+    """Jensen–Shannon divergence of each pair of networks, in nats, averaged over the inputs.
+
+    H((p + q)/2) − (H(p) + H(q))/2 (Lin 1991, IEEE Transactions on Information Theory 37(1),
+    equation 4.1), of categorical distributions, exactly. It lies between 0 and log 2.
+    """
+    entropies = _entropy(p).mean(1)
+    of_one = jax.jit(lambda q: jax.lax.map(lambda r: _entropy((q + r) / 2).mean(), p))
+    mixed = jnp.stack([of_one(q) for q in p])
+    return jnp.maximum(mixed - (entropies[:, None] + entropies[None]) / 2, 0)
+
+
+def _entropy(p: Float[Array, "... classes"]) -> Float[Array, "..."]:
+    return -jax.scipy.special.xlogy(p, p).sum(-1)

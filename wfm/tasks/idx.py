@@ -1,0 +1,49 @@
+"""Arrays in IDX files, the format of MNIST: http://yann.lecun.com/exdb/mnist."""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+GZIP = b"\x1f\x8b"
+# The third byte of a file says what its entries are, all of them big-endian.
+ENTRIES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """The array of an IDX file, plain or compressed by gzip, with as many axes as the file says.
+
+    Raises `ValueError` where it is no such file, or not a whole one.
+    """
+    path = Path(path)
+    content = _unpacked(path)
+    code, n_axes = (content[2], content[3]) if len(content) > 3 else (0, 0)
+    if content[:2] != b"\0\0" or code not in ENTRIES:
+        what = "a web page" if content.lstrip()[:1] == b"<" else "no IDX file"
+        raise ValueError(
+            f"{path} is {what} (it starts with {content[:4]!r}); delete it, and download it again"
+        )
+    header = 4 + 4 * n_axes
+    shape = np.frombuffer(content[4:header], ">u4", count=-1 if len(content) >= header else 0)
+    dtype = np.dtype(ENTRIES[code])
+    promised = header + dtype.itemsize * math.prod(map(int, shape))
+    if len(shape) < n_axes or len(content) != promised:
+        raise ValueError(
+            f"{path} has {len(content):,} bytes (unpacked) where its header promises "
+            f"{promised:,}; it is damaged, so download it again"
+        )
+    return np.frombuffer(content[header:], dtype).reshape(shape.astype(int))
+
+
+def _unpacked(path: Path) -> bytes:
+    content = path.read_bytes()
+    if content[:2] != GZIP:
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(
+            f"{path} cannot be unpacked ({error}); it is damaged, so download it again"
+        ) from None

@@ -1,0 +1,120 @@
+"""MNIST and Fashion-MNIST, from files that are there or from the official ones."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pooch
+
+from wfm.tasks.idx import read_idx
+from wfm.tasks.split import divide
+from wfm.tasks.task import Split, Task
+
+FOLDER = "WFM_DATA_DIR"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the files of a data set lie, and the SHA-256 of each."""
+
+    url: str
+    sha256: Mapping[str, str]
+
+
+# Images and labels of each official part.
+FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+SOURCES = {
+    "mnist": Source(
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        {
+            "train-images-idx3-ubyte.gz": (
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+            ),
+            "train-labels-idx1-ubyte.gz": (
+                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
+            ),
+            "t10k-images-idx3-ubyte.gz": (
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+            ),
+            "t10k-labels-idx1-ubyte.gz": (
+                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
+            ),
+        },
+    ),
+    "fashion_mnist": Source(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        {
+            "train-images-idx3-ubyte.gz": (
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+            ),
+            "train-labels-idx1-ubyte.gz": (
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
+            ),
+            "t10k-images-idx3-ubyte.gz": (
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
+            ),
+            "t10k-labels-idx1-ubyte.gz": (
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
+            ),
+        },
+    ),
+}
+
+
+def load_images(name: str, split: int) -> Task:
+    """Flat images, with one mean and one variance of all pixels of the training split.
+
+    The official test images are the test split; `split` numbers the stratified ways to put
+    aside, of the others, as many for validation. Files are taken from `$WFM_DATA_DIR/<name>/`,
+    plain or compressed; those that are not there are downloaded once, into the user's cache.
+    """
+    x, y = _part(name, "train")
+    test_x, test_y = _part(name, "test")
+    train, validation = divide(np.arange(len(y)), y, len(test_y) / len(y), split)
+    mean, std = x[train].mean(), x[train].std()
+
+    def as_split(x: np.ndarray, y: np.ndarray) -> Split:
+        return Split(jnp.asarray((x - mean) / std, jnp.float32), jnp.asarray(y, jnp.int32))
+
+    return Task(
+        as_split(x[train], y[train]),
+        as_split(x[validation], y[validation]),
+        as_split(test_x, test_y),
+        int(y.max()) + 1,
+    )
+
+
+def _part(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images as rows of floats, and labels."""
+    files = [_file(name, file) for file in FILES[part]]
+    images, labels = map(read_idx, files)
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{files[0]} holds an array {images.shape} and {files[1]} one {labels.shape}, which "
+            "are not images and a label for each; download both again"
+        )
+    return images.reshape(len(images), -1).astype(np.float32), labels
+
+
+def _file(name: str, file: str) -> Path:
+    """Where a file lies, after a download if it must be."""
+    folder = Path(os.environ.get(FOLDER, "")) / name
+    if FOLDER in os.environ:
+        for found in (folder / file, folder / file.removesuffix(".gz")):
+            if found.exists():
+                return found
+    source, cache = SOURCES[name], pooch.os_cache("wfm") / name
+    try:
+        return Path(pooch.retrieve(source.url + file, source.sha256[file], file, cache))
+    except (OSError, ValueError) as error:  # no network; or not the official file
+        reason = str(error).splitlines()[0]
+        raise FileNotFoundError(
+            f"no file {name}/{file}, and none to be had from {source.url} ({reason}); download it "
+            f"elsewhere, and set {FOLDER} to the folder that {name}/ lies in"
+        ) from None

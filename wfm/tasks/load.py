@@ -1,0 +1,24 @@
+"""Data sets by name."""
+
+from collections.abc import Callable
+from functools import partial
+
+from wfm.tasks.images import SOURCES, load_images
+from wfm.tasks.tabular import TABLES, load_table
+from wfm.tasks.task import Task
+
+TASKS: dict[str, Callable[[int], Task]] = {
+    **{name: partial(load_table, name) for name in TABLES},
+    **{name: partial(load_images, name) for name in SOURCES},
+}
+
+
+def load_task(name: str, split: int = 0) -> Task:
+    """A data set by name, in fixed stratified splits, standardised.
+
+    `split` numbers the random ways to divide it, so that no figure need hang on one small test
+    set. Mean and variance are those of the training split, so nothing of the others leaks in.
+    """
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
+    return TASKS[name](split)
