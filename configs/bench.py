@@ -17,7 +17,7 @@ DEVICES = {"JAX_NUM_CPU_DEVICES": str(CORES)}
 KEEP_BLOCKS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 SMALL = {"widths": [30, 16, 16, 2], "width": 64, "depth": 5}
 WIDE = {"widths": [784, 10, 10], "width": 32, "depth": 5}
-HIDDEN = (22, 64, 181, 512, 984)  # of 30-h-h-2: 10³ to 10⁶ weights
+HIDDEN = (8, 22, 64, 181, 512, 984)  # of 30-h-h-2: 300 to 10⁶ weights
 MOST_FOR_ALL_PAIRS = 200  # hidden neurons, beyond which memory ends
 ALIGNED = {"weights": 4000, "activations": 4000, "sinkhorn_l2": 250, "sinkhorn_mid": 250}
 
