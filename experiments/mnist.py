@@ -137,7 +137,7 @@ def _averages(axes: Axes, together: Mapping[str, Any]) -> None:
 def _filters(axes: Axes, kernels: Mapping[str, np.ndarray]) -> None:
     """The kernels (network, input, neuron) as square pictures, a row for each network."""
     rows = [row for kernel in kernels.values() for row in kernel]
-    axes.imshow(mosaic(rows), cmap="RdBu_r")
+    axes.imshow(mosaic(rows), cmap="RdBu_r", vmin=-1, vmax=1)
     axes.axis("off")
 
 
