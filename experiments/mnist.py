@@ -19,10 +19,9 @@ from matplotlib.axes import Axes
 
 from experiments import report
 from experiments.command import Config, UsageError, main
-from experiments.uci import Experiment, evaluate_samples, prepare, sample
+from experiments.uci import Experiment, encode_all, evaluate_samples, prepare, sample
 from experiments.workdir import Workdir
 from wfm.evaluation import (
-    Nearest,
     calibration,
     divergences,
     evaluate,
@@ -30,7 +29,7 @@ from wfm.evaluation import (
     model_averages,
     probabilities,
 )
-from wfm.weights import Weights
+from wfm.weights import Weights, align_all
 from wfm.zoo import count_held_out
 
 SHOWN = 4  # networks of each set whose filters are drawn
@@ -61,8 +60,7 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     sets = {"trained": trained.seen.last().weights, "samples": samples}
     with workdir.stage("evaluate"):
         results, figures = evaluate_samples(experiment, trained, samples)
-        nearest = Nearest(experiment.quotient, trained.reference, sets["trained"])
-        together = {name: _together(experiment, nearest, w) for name, w in sets.items()}
+        together = {name: _together(experiment, trained.reference, w) for name, w in sets.items()}
     results = workdir.finish({"seed": experiment.config.seed} | results | {"together": together})
     kernel = next(iter(experiment.network.arrays))
     pictures = {name: np.asarray(w[kernel][:SHOWN]) for name, w in sets.items()}
@@ -81,7 +79,7 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     return results
 
 
-def _together(experiment: Experiment, nearest: Nearest, weights: Weights) -> dict[str, Any]:
+def _together(experiment: Experiment, reference: Weights, weights: Weights) -> dict[str, Any]:
     """What networks predict on average, how much they differ, and what their mean weights do."""
     network, test, sizes = experiment.network, experiment.task.test, experiment.config.averages
     few = jax.tree.map(lambda a: a[: max(sizes)], weights)
@@ -91,14 +89,15 @@ def _together(experiment: Experiment, nearest: Nearest, weights: Weights) -> dic
         "single": _means(jax.vmap(partial(calibration, labels=test.y))(p)),
         "average": {str(n): _means(calibration(averages[n - 1], test.y)) for n in sizes},
         "divergence": mean_over_pairs(divergences(p)),
-        "mean_weights": _means(evaluate(network, _mean_weights(experiment, nearest, few), test)),
+        "mean_weights": _means(evaluate(network, _mean_weights(experiment, reference, few), test)),
     }
 
 
-def _mean_weights(experiment: Experiment, nearest: Nearest, weights: Weights) -> Weights:
+def _mean_weights(experiment: Experiment, reference: Weights, weights: Weights) -> Weights:
     """One network, stacked: the mean of aligned canonical forms, brought back to their geometry."""
     form = experiment.quotient
-    mean = jax.tree.map(lambda a: a.mean(0), nearest.align(weights))
+    aligned, _ = align_all(form.spec, reference, encode_all(form, weights))
+    mean = jax.tree.map(lambda a: a.mean(0), aligned)
     network = form.decode(form.manifold().project(mean))
     return jax.tree.map(lambda a: a[None], network)
 

@@ -2,7 +2,7 @@
 
 from wfm.evaluation.barriers import barriers, mean_over_pairs
 from wfm.evaluation.calibration import calibration
-from wfm.evaluation.metrics import evaluate, predictions
+from wfm.evaluation.metrics import evaluate, predictions, probabilities
 from wfm.evaluation.novelty import (
     Nearest,
     averaged_pairs,
@@ -11,7 +11,7 @@ from wfm.evaluation.novelty import (
     stack_flat,
     with_noise,
 )
-from wfm.evaluation.predictive import divergences, model_averages, probabilities
+from wfm.evaluation.predictive import divergences, model_averages
 
 __all__ = [
     "Nearest",

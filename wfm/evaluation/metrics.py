@@ -30,6 +30,13 @@ def predictions(spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]) ->
     return in_chunks(lambda ws: _outputs(spec, ws, x).argmax(-1), weights, CHUNK)
 
 
+def probabilities(
+    spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]
+) -> Float[Array, "n m classes"]:
+    """The distribution over classes that each stacked network gives for each input."""
+    return in_chunks(lambda ws: jax.nn.softmax(_outputs(spec, ws, x)), weights, CHUNK)
+
+
 @partial(jax.jit, static_argnums=0)
 def _outputs(spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]) -> Array:
     return jax.vmap(lambda w: jax.vmap(partial(spec.apply, w))(x))(weights)

@@ -1,26 +1,8 @@
 """What networks predict together: averages over them, and how far they differ."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-
-from wfm.weights import Weights, WeightSpec, in_chunks
-
-CHUNK = 64
-
-
-def probabilities(
-    spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]
-) -> Float[Array, "n m classes"]:
-    """The distribution over classes that each stacked network gives for each input."""
-    return in_chunks(lambda ws: _probabilities(spec, ws, x), weights, CHUNK)
-
-
-@partial(jax.jit, static_argnums=0)
-def _probabilities(spec: WeightSpec, weights: Weights, x: Array) -> Array:
-    return jax.nn.softmax(jax.vmap(lambda w: jax.vmap(partial(spec.apply, w))(x))(weights))
 
 
 def model_averages(p: Float[Array, "n m classes"]) -> Float[Array, "n m classes"]:
