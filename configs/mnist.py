@@ -21,8 +21,10 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.task = "mnist"
     config.split = 0
     config.hidden = (10,)
-    config.zoo.update({"networks": 200, "at_once": 25, "optimizer": "sgd", "learning_rate": 0.1})
-    config.zoo.update({"epochs": 5, "batch_size": 128, "burn_in": 3, "stride": 195})
+    config.zoo.update({"networks": 1000, "at_once": 50, "same_batches": True})
+    config.zoo.update({"optimizer": "sgd", "learning_rate": 0.1, "rate": "cosine"})
+    config.zoo.weight_decay = 1e-3
+    config.zoo.update({"epochs": 10, "batch_size": 128, "burn_in": 9, "stride": 390})
     config.sampling.update({"steps": 16, "solver": "midpoint"})
     config.averages = (1, 2, 4, 8, 16, 32, 64)  # numbers of networks whose predictions are averaged
     return config

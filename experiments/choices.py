@@ -58,13 +58,23 @@ PREDICTIONS = {"end_point": EndPoint(), "velocity": Velocity()}
 OPTIMIZERS = {"adam": adam, "muon": muon}
 
 
-def _sgd(learning_rate: float) -> optax.GradientTransformation:
-    """Momentum and weight decay as in the thesis (appendix, MNIST)."""
-    decay = optax.add_decayed_weights(1e-5)
+def _sgd(
+    learning_rate: optax.ScalarOrSchedule, weight_decay: float
+) -> optax.GradientTransformation:
+    """With the momentum of the thesis (appendix, MNIST)."""
+    decay = optax.add_decayed_weights(weight_decay)
     return optax.chain(decay, optax.sgd(learning_rate, momentum=0.9))
 
 
-ZOO_OPTIMIZERS = {"adam": optax.adam, "sgd": _sgd}
+def _adamw(
+    learning_rate: optax.ScalarOrSchedule, weight_decay: float
+) -> optax.GradientTransformation:
+    return optax.adamw(learning_rate, weight_decay=weight_decay)
+
+
+ZOO_OPTIMIZERS = {"adam": _adamw, "sgd": _sgd}
+# From the first learning rate and the number of steps.
+ZOO_RATES = {"constant": lambda rate, steps: rate, "cosine": optax.cosine_decay_schedule}
 
 
 @dataclasses.dataclass(frozen=True)

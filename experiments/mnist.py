@@ -37,14 +37,7 @@ SHOWN = 4  # networks of each set whose filters are drawn
 
 def run(config: Config, path: str) -> None:
     """The whole experiment."""
-    experiment = Experiment(config)
-    most = max(config.averages)
-    seen = config.zoo.networks - count_held_out(config.zoo.networks, config.zoo.held_out)
-    if most > min(config.sampling.networks, seen):
-        raise UsageError(
-            f"config.averages asks for {most} networks, of {config.sampling.networks} samples and "
-            f"{seen} trained ones; lower it, or raise sampling.networks and zoo.networks"
-        )
+    experiment = check(config)
     workdir = Workdir(path, config)
     results = workdir.results()
     if results is None:
@@ -52,6 +45,20 @@ def run(config: Config, path: str) -> None:
     print(report.table(results))
     print(table(results["together"]))
     print(f"Report: {workdir / 'report.html'}")
+
+
+def check(config: Config) -> Experiment:
+    """The experiment, or an error where there are fewer networks than are to be averaged."""
+    experiment = Experiment(config)
+    most = max(config.averages)
+    seen = config.zoo.networks - count_held_out(config.zoo.networks, config.zoo.held_out)
+    if most > min(config.sampling.networks, seen) or min(config.averages) < 1:
+        raise UsageError(
+            f"config.averages asks for {min(config.averages)} to {most} networks, of "
+            f"{config.sampling.networks} samples and {seen} trained ones; choose numbers from 1 "
+            "on, or raise sampling.networks and zoo.networks"
+        )
+    return experiment
 
 
 def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:

@@ -28,6 +28,7 @@ ROWS = {
     "samples": "samples of the flow",
     "noisy": "baseline: zoo + 10% noise",
     "averaged": "baseline: averages of two",
+    "crossed": "baseline: neurons of two",
 }
 
 
@@ -45,8 +46,8 @@ Panel = tuple[Callable[[Axes], None], str]  # what draws a figure, and its capti
 def table(results: Mapping[str, Any]) -> str:
     """The comparison as text."""
     lines = [f"{'':28}{'accuracy':>17}{'loss':>17}{'novelty':>10}{'disagrees':>10}"]
-    for row, title in ROWS.items():
-        figures = figures_of(results, row)
+    for row in (r for r in ROWS if r in results):
+        title, figures = ROWS[row], figures_of(results, row)
         line = f"{title:28}" + "".join(
             f"{figures[m]['value']:>9.4f} ± {figures[m]['std']:.3f}" for m in ("accuracy", "loss")
         )

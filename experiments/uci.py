@@ -25,6 +25,7 @@ from experiments.choices import (
     OPTIMIZERS,
     PREDICTIONS,
     ZOO_OPTIMIZERS,
+    ZOO_RATES,
     FieldKind,
     Kind,
     Pairing,
@@ -39,6 +40,7 @@ from wfm.devices import device_mesh
 from wfm.evaluation import (
     Nearest,
     averaged_pairs,
+    crossed_pairs,
     evaluate,
     median_ratio,
     predictions,
@@ -104,9 +106,11 @@ class Experiment:
         choose(KEPT, "training.keep", config.training.keep)
         check_coupling(config, self.network)
         z = config.zoo
-        self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride)
+        self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride, z.same_batches)
         make_zoo_optimizer = choose(ZOO_OPTIMIZERS, "zoo.optimizer", z.optimizer)
-        self.zoo_optimizer = make_zoo_optimizer(z.learning_rate)
+        rate = choose(ZOO_RATES, "zoo.rate", z.rate)
+        steps = self.schedule.steps(len(self.task.train))
+        self.zoo_optimizer = make_zoo_optimizer(rate(z.learning_rate, steps), z.weight_decay)
         self.time = BetaTime(config.flow.time_b)
         # What is built only once there is data refuses impossible settings now.
         count_held_out(z.networks, z.held_out)
@@ -166,10 +170,14 @@ class Experiment:
         initial, final = (encode_all(self.form, w) for w in both)
         return initial, final
 
+    def initial_draws(self) -> Weights:
+        """Many networks as they are before training, stacked."""
+        keys = jax.random.split(self.keys["prior"], PRIOR_DRAWS)
+        return jax.vmap(self.initial.random)(keys)
+
     def make_flow(self, points: Weights) -> tuple[Flow, dict[str, float]]:
         """The flow to `points`, and the typical size of the entries of each array."""
-        draws = jax.vmap(self.initial.random)(jax.random.split(self.keys["prior"], PRIOR_DRAWS))
-        prior, data = _moments(encode_all(self.form, draws)), _moments(points)
+        prior, data = (_moments(p) for p in (encode_all(self.form, self.initial_draws()), points))
         manifold = self.form.manifold(
             std={name: m.std for name, m in prior.items()},
             mean={name: m.mean for name, m in prior.items()},
@@ -321,6 +329,8 @@ class Trained(NamedTuple):
     reference: Weights
     flow: Flow
     field: Field
+    parameters: Any
+    unit: dict[str, float]  # that the field sees arrays in
 
 
 def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
@@ -345,7 +355,8 @@ def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
         unseen = experiment.pairs(held_out, reference)
         data, unseen = (experiment.data(*both) for both in ((initial, points), unseen))
         bind, state = train(workdir, experiment, flow, field, data, unseen)
-    return Trained(seen, held_out, reference, flow, bind(state.average))
+    parameters = state.average
+    return Trained(seen, held_out, reference, flow, bind(parameters), parameters, unit)
 
 
 def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
@@ -394,6 +405,7 @@ def evaluate_samples(
         "held_out": held_out.weights,
         "noisy": with_noise(last, noise_key),
         "averaged": averaged_pairs(form, last, pair_key),
+        "crossed": crossed_pairs(form, last, pair_key),
     }
     nearest = Nearest(form, trained.reference, seen.weights)
     distance = {name: nearest.distances(w) for name, w in others.items()}

@@ -11,6 +11,7 @@ from tests.weights.table import canonical, weights
 from wfm.evaluation import (
     Nearest,
     averaged_pairs,
+    crossed_pairs,
     evaluate,
     median_ratio,
     predictions,
@@ -18,7 +19,7 @@ from wfm.evaluation import (
     with_noise,
 )
 from wfm.tasks import load_task
-from wfm.weights import mlp, permute, random_permutation, random_rescaling, rescale
+from wfm.weights import align, mlp, permute, random_permutation, random_rescaling, rescale
 
 SPEC = mlp(4, 3, 3, 3)
 FORM = canonical(SPEC)
@@ -80,6 +81,18 @@ def test_averages_lie_half_way():
     one, other = (jax.tree.map(lambda x, i=i: x[i : i + 1], training) for i in (0, 1))
     whole = Nearest(form, a, other).distances(one)
     np.testing.assert_allclose(form.manifold().dist(a, m), whole[0] / 2, rtol=1e-3)
+
+
+def test_crossed_networks_have_whole_neurons_of_both_parents():
+    training = stacked([0, 1])
+    child = jax.tree.map(lambda x: x[0], crossed_pairs(FORM, training, jax.random.key(1)))
+    a, b = (FORM.encode(jax.tree.map(lambda x, i=i: x[i], training)) for i in (0, 1))
+    b, c = align(FORM.spec, a, b), FORM.encode(child)
+    first = next(iter(FORM.spec.arrays))
+    of_a, of_b = (np.isclose(c[first], p[first], atol=1e-5).all(0) for p in (a, b))
+    assert (of_a ^ of_b).all()
+    assert of_a.any()
+    assert of_b.any()
 
 
 def test_evaluation_agrees_with_one_network_at_a_time():

@@ -1,5 +1,7 @@
 """Training in bulk against training one at a time, and weight sets."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +77,18 @@ def test_full_batch_training_equals_a_plain_loop():
             w = optax.apply_updates(w, change)
         for name in w:
             np.testing.assert_allclose(zoo.weights[name][i], w[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_networks_see_the_same_batches_if_so_scheduled(same):
+    schedule = Schedule(epochs=3, batch_size=16, burn_in=1, stride=10, same_batches=same)
+    twins = jax.tree.map(lambda a: a[jnp.array([0, 1, 0])], initial(2))
+    train = partial(train_zoo, SPEC, TASK, twins, optax.sgd(0.1), jax.random.key(1), schedule)
+    weights, alone = train().last().weights, train(at_once=1).last().weights
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), weights, alone)
+    kernel = weights["dense1.kernel"]
+    assert np.allclose(kernel[0], kernel[2], atol=1e-6) == same
+    assert not np.allclose(kernel[0], kernel[1], atol=1e-2)
 
 
 def test_each_epoch_visits_every_example_once():

@@ -2,10 +2,11 @@
 
 from wfm.evaluation.barriers import barriers, mean_over_pairs
 from wfm.evaluation.calibration import calibration
-from wfm.evaluation.metrics import evaluate, predictions, probabilities
+from wfm.evaluation.metrics import evaluate, logits, predictions, probabilities
 from wfm.evaluation.novelty import (
     Nearest,
     averaged_pairs,
+    crossed_pairs,
     median_ratio,
     smallest_disagreement,
     stack_flat,
@@ -18,8 +19,10 @@ __all__ = [
     "averaged_pairs",
     "barriers",
     "calibration",
+    "crossed_pairs",
     "divergences",
     "evaluate",
+    "logits",
     "mean_over_pairs",
     "median_ratio",
     "model_averages",

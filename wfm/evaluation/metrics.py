@@ -30,11 +30,18 @@ def predictions(spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]) ->
     return in_chunks(lambda ws: _outputs(spec, ws, x).argmax(-1), weights, CHUNK)
 
 
+def logits(
+    spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]
+) -> Float[Array, "n m classes"]:
+    """What each stacked network puts out for each input."""
+    return in_chunks(lambda ws: _outputs(spec, ws, x), weights, CHUNK)
+
+
 def probabilities(
     spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]
 ) -> Float[Array, "n m classes"]:
     """The distribution over classes that each stacked network gives for each input."""
-    return in_chunks(lambda ws: jax.nn.softmax(_outputs(spec, ws, x)), weights, CHUNK)
+    return jax.nn.softmax(logits(spec, weights, x))
 
 
 @partial(jax.jit, static_argnums=0)

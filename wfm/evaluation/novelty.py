@@ -1,6 +1,7 @@
 """Are generated networks new, or copies of the ones they were learned from?"""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -71,16 +72,51 @@ def with_noise(weights: Weights, key: Key[Array, ""], scale: float = 0.1) -> Wei
 
 def averaged_pairs(form: WeightForm, weights: Weights, key: Key[Array, ""]) -> Weights:
     """Baseline: every stacked network moved half-way to another one, after aligning that."""
+    manifold = form.manifold()
+    return _of_pairs(form, lambda a, b, _: manifold.geodesic(a, b, 0.5), weights, key)
+
+
+def crossed_pairs(form: WeightForm, weights: Weights, key: Key[Array, ""]) -> Weights:
+    """Baseline: every stacked network, each hidden neuron by a coin from another, aligned one.
+
+    A neuron brings its incoming weights and bias, and what it sends to the outputs.
+    """
+    spec, manifold = form.spec, form.manifold()
+
+    def child(a: Weights, b: Weights, key: Key[Array, ""]) -> Weights:
+        keys = jax.random.split(key, len(spec.permutable))
+        coins = {
+            group: jax.random.bernoulli(k, shape=(spec.groups[group].size,))
+            for group, k in zip(spec.permutable, keys, strict=True)
+        }
+        mixed = dict(a)
+        for name in a:
+            owners = [(axis, g) for axis, g in spec.labels(name).items() if g in coins]
+            if owners:
+                axis, group = owners[-1]
+                shape = [-1 if i == axis else 1 for i in range(a[name].ndim)]
+                mixed[name] = jnp.where(coins[group].reshape(shape), a[name], b[name])
+        return manifold.project(mixed)
+
+    return _of_pairs(form, child, weights, key)
+
+
+def _of_pairs(
+    form: WeightForm,
+    child: Callable[[Weights, Weights, Key[Array, ""]], Weights],
+    weights: Weights,
+    key: Key[Array, ""],
+) -> Weights:
+    """A network of each of the stacked ones and of another, from their aligned points."""
     n = len(next(iter(weights.values())))
     partner = (jnp.arange(n) + jax.random.randint(key, (n,), 1, max(n, 2))) % n
-    manifold = form.manifold()
 
-    def middle(a: Weights, b: Weights) -> Weights:
+    def pair(a: Weights, b: Weights, key: Key[Array, ""]) -> Weights:
         a, b = form.encode(a), form.encode(b)
-        return form.decode(manifold.geodesic(a, align(form.spec, a, b), 0.5))
+        return form.decode(child(a, align(form.spec, a, b), key))
 
     others = jax.tree.map(lambda a: a[partner], weights)
-    return jax.jit(jax.vmap(middle))(weights, others)
+    return jax.jit(jax.vmap(pair))(weights, others, jax.random.split(key, n))
 
 
 def smallest_disagreement(

@@ -18,7 +18,9 @@ class MLPField(nnx.Module):
 
     `like`: a point, for structure and size. `coordinates`: what the network reads
     of the flat vector, such as cosine and sine where the entries are angles. `unit`: the typical
-    size of the entries of each part, a pytree of numbers like a point.
+    size of the entries of each part, a pytree of numbers like a point. Unless it has coordinates
+    of its own, every entry also reaches its output through a gate that time opens: `width`
+    features could not carry all of a longer vector.
     """
 
     def __init__(
@@ -27,19 +29,24 @@ class MLPField(nnx.Module):
         *,
         width: int = 64,
         depth: int = 3,
-        coordinates: Callable[[Array], Array] = lambda flat: flat,
+        coordinates: Callable[[Array], Array] | None = None,
         unit: PyTree[float] | None = None,
         rngs: nnx.Rngs,
     ):
         flat, self.unravel = ravel_pytree(like)
         self.unit = jax.tree.map(lambda a: 1.0, like) if unit is None else unit
-        self.coordinates = coordinates
-        sizes = [coordinates(flat).size + 2 * FREQUENCIES, *[width] * depth, flat.size]
+        self.coordinates = coordinates or (lambda flat: flat)
+        sizes = [self.coordinates(flat).size + 2 * FREQUENCIES, *[width] * depth, flat.size]
         self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in pairwise(sizes)])
+        zeros = nnx.initializers.zeros_init()
+        gate = nnx.Linear(2 * FREQUENCIES, flat.size, kernel_init=zeros, rngs=rngs)
+        self.gate = None if coordinates else gate
 
     def __call__(self, t: Float[Array, ""], x: Point) -> Point:
         flat, _ = ravel_pytree(jax.tree.map(jnp.divide, x, self.unit))
-        h = jnp.concatenate([self.coordinates(flat), fourier_features(t)])
+        time = fourier_features(t)
+        h = jnp.concatenate([self.coordinates(flat), time])
         for layer in self.layers[:-1]:
             h = jax.nn.gelu(layer(h))
-        return jax.tree.map(jnp.multiply, self.unravel(self.layers[-1](h)), self.unit)
+        out = self.layers[-1](h) + (self.gate(time) * flat if self.gate else 0)
+        return jax.tree.map(jnp.multiply, self.unravel(out), self.unit)

@@ -1,0 +1,90 @@
+"""Cells of a table: the run of a base config with a row's changes and a seed, for every pair."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+from experiments.command import Config, UsageError, choose
+from experiments.workdir import Workdir
+
+OF_ZOOS = ("task", "split", "hidden", "activation", "seed", "zoo")  # what a zoo depends on
+
+Cells = dict[tuple[str, int], Config]
+
+
+def cells_of(config: Config) -> Cells:
+    """`config.base` with the changes of each of `config.rows` and each of `config.seeds`.
+
+    A row may have `seeds` of its own, and in `about` a word about it, which changes nothing.
+    """
+    if not config.seeds or not config.rows:
+        raise UsageError("config.seeds and config.rows must not be empty")
+    return {
+        (row, seed): _cell(config, row, seed)
+        for row in config.rows
+        for seed in config.rows[row].get("seeds", config.seeds)
+    }
+
+
+def _cell(config: Config, row: str, seed: int) -> Config:
+    cell = config.base.copy_and_resolve_references()
+    changes = choose(config.rows, "rows", row).to_dict()
+    cell.update({key: value for key, value in changes.items() if key not in ("seeds", "about")})
+    cell.seed = seed
+    return cell
+
+
+def run_cells(
+    workdir: Workdir, cells: Cells, run: Callable[[Config, str], None]
+) -> dict[str, list[dict[str, Any]]]:
+    """The results of all cells, by row; those that are finished are not run again."""
+    results: dict[str, list[dict[str, Any]]] = {row: [] for row, _ in cells}
+    # Cells differ in constants only here and there: most of what one compiles serves the others.
+    with _compiled_code_kept_in(workdir / "compiled"):
+        for (row, seed), cell in cells.items():
+            print(f"\n{row}, seed {seed}", flush=True)
+            folder = workdir / row / f"seed{seed}"
+            with _shared_zoo(workdir, cell, folder):
+                run(cell, str(folder))
+            results[row].append(json.loads((folder / "results.json").read_text()))
+            jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
+    return results
+
+
+@contextmanager
+def _shared_zoo(workdir: Workdir, cell: Config, folder: Path) -> Iterator[None]:
+    """Gives a cell the zoo that another one trained with the same settings, or keeps its own."""
+    settings = {key: cell.to_dict()[key] for key in OF_ZOOS}
+    text = json.dumps(settings, sort_keys=True, default=list)
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    shared = workdir / "zoos" / f"{name}.safetensors"
+    own = folder / "zoo" / "zoo.safetensors"
+    if shared.exists() and not own.exists():
+        _link(shared, own)
+    yield
+    if not shared.exists():
+        _link(own, shared)
+
+
+def _link(old: Path, new: Path) -> None:
+    """The same file under a second name: zoos are never changed, and may be large."""
+    new.parent.mkdir(parents=True, exist_ok=True)
+    os.link(old, new)
+
+
+@contextmanager
+def _compiled_code_kept_in(folder: Path) -> Iterator[None]:
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
