@@ -20,23 +20,15 @@ Cells = dict[tuple[str, int], Config]
 
 
 def cells_of(config: Config) -> Cells:
-    """`config.base` with the changes of each of `config.rows` and each of `config.seeds`.
-
-    A row may have `seeds` of its own, and in `about` a word about it, which changes nothing.
-    """
+    """`config.base` with the changes of each of `config.rows` and each of `config.seeds`."""
     if not config.seeds or not config.rows:
         raise UsageError("config.seeds and config.rows must not be empty")
-    return {
-        (row, seed): _cell(config, row, seed)
-        for row in config.rows
-        for seed in config.rows[row].get("seeds", config.seeds)
-    }
+    return {(row, seed): _cell(config, row, seed) for row in config.rows for seed in config.seeds}
 
 
 def _cell(config: Config, row: str, seed: int) -> Config:
     cell = config.base.copy_and_resolve_references()
-    changes = choose(config.rows, "rows", row).to_dict()
-    cell.update({key: value for key, value in changes.items() if key not in ("seeds", "about")})
+    cell.update(choose(config.rows, "rows", row))
     cell.seed = seed
     return cell
 

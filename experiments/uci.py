@@ -329,8 +329,6 @@ class Trained(NamedTuple):
     reference: Weights
     flow: Flow
     field: Field
-    parameters: Any
-    unit: dict[str, float]  # that the field sees arrays in
 
 
 def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
@@ -355,8 +353,7 @@ def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
         unseen = experiment.pairs(held_out, reference)
         data, unseen = (experiment.data(*both) for both in ((initial, points), unseen))
         bind, state = train(workdir, experiment, flow, field, data, unseen)
-    parameters = state.average
-    return Trained(seen, held_out, reference, flow, bind(parameters), parameters, unit)
+    return Trained(seen, held_out, reference, flow, bind(state.average))
 
 
 def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:

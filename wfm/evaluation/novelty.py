@@ -116,7 +116,7 @@ def _of_pairs(
         return form.decode(child(a, align(form.spec, a, b), key))
 
     others = jax.tree.map(lambda a: a[partner], weights)
-    return jax.jit(jax.vmap(pair))(weights, others, jax.random.split(key, n))
+    return jax.jit(jax.vmap(pair))(weights, others, jax.random.split(jax.random.fold_in(key, 1), n))
 
 
 def smallest_disagreement(

@@ -1,6 +1,7 @@
 """A field without structure: the point as one flat vector."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -39,8 +40,8 @@ class MLPField(nnx.Module):
         sizes = [self.coordinates(flat).size + 2 * FREQUENCIES, *[width] * depth, flat.size]
         self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in pairwise(sizes)])
         zeros = nnx.initializers.zeros_init()
-        gate = nnx.Linear(2 * FREQUENCIES, flat.size, kernel_init=zeros, rngs=rngs)
-        self.gate = None if coordinates else gate
+        gate = partial(nnx.Linear, kernel_init=zeros, rngs=rngs)
+        self.gate = None if coordinates else gate(2 * FREQUENCIES, flat.size)
 
     def __call__(self, t: Float[Array, ""], x: Point) -> Point:
         flat, _ = ravel_pytree(jax.tree.map(jnp.divide, x, self.unit))
