@@ -3,20 +3,25 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.command import Config, UsageError, choose
 from experiments.workdir import Workdir
 
-OF_ZOOS = ("task", "split", "hidden", "activation", "seed", "zoo")  # what a zoo depends on
+# What a zoo depends on, and a trained flow; the rest says how it is used.
+OF_ZOOS = ("task", "split", "hidden", "activation", "seed", "zoo")
+OF_FLOWS = (*OF_ZOOS, "flow", "field", "training")
 
 Cells = dict[tuple[str, int], Config]
+Figures = Mapping[str, Mapping[str, Any]]  # of one run: `value` of each, `std` over its networks
 
 
 def cells_of(config: Config) -> Cells:
@@ -43,7 +48,7 @@ def run_cells(
         for (row, seed), cell in cells.items():
             print(f"\n{row}, seed {seed}", flush=True)
             folder = workdir / row / f"seed{seed}"
-            with _shared_zoo(workdir, cell, folder):
+            with _shared(workdir, cell, folder):
                 run(cell, str(folder))
             results[row].append(json.loads((folder / "results.json").read_text()))
             jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
@@ -51,24 +56,36 @@ def run_cells(
 
 
 @contextmanager
-def _shared_zoo(workdir: Workdir, cell: Config, folder: Path) -> Iterator[None]:
-    """Gives a cell the zoo that another one trained with the same settings, or keeps its own."""
-    settings = {key: cell.to_dict()[key] for key in OF_ZOOS}
-    text = json.dumps(settings, sort_keys=True, default=list)
-    name = hashlib.sha256(text.encode()).hexdigest()[:16]
-    shared = workdir / "zoos" / f"{name}.safetensors"
-    own = folder / "zoo" / "zoo.safetensors"
-    if shared.exists() and not own.exists():
-        _link(shared, own)
+def _shared(workdir: Workdir, cell: Config, folder: Path) -> Iterator[None]:
+    """Gives a cell the zoo and the flow that others trained with its settings, or keeps its own."""
+    parts = {"zoo/zoo.safetensors": OF_ZOOS, "checkpoints": OF_FLOWS}
+    places = {
+        folder / part: workdir / "shared" / _name(cell, keys) / Path(part).name
+        for part, keys in parts.items()
+    }
+    for own, shared in places.items():
+        if shared.exists() and not own.exists():
+            _link(shared, own)
     yield
-    if not shared.exists():
-        _link(own, shared)
+    for own, shared in places.items():
+        if not shared.exists():
+            _link(own, shared)
+
+
+def _name(cell: Config, keys: Sequence[str]) -> str:
+    """A name for all that some of a config's keys describe."""
+    settings = {key: cell.to_dict()[key] for key in keys}
+    text = json.dumps(settings, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _link(old: Path, new: Path) -> None:
-    """The same file under a second name: zoos are never changed, and may be large."""
+    """The same under a second name: zoos and states are never changed, and may be large."""
     new.parent.mkdir(parents=True, exist_ok=True)
-    os.link(old, new)
+    if old.is_dir():
+        shutil.copytree(old, new, copy_function=os.link)
+    else:
+        os.link(old, new)
 
 
 @contextmanager
@@ -80,3 +97,15 @@ def _compiled_code_kept_in(folder: Path) -> Iterator[None]:
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
         compilation_cache.reset_cache()
+
+
+def over_seeds(figures: Sequence[Figures]) -> dict[str, dict[str, float]]:
+    """Of every figure: the mean over seeds, `std` over networks, `seed_std` of the seeds' means."""
+    table = {}
+    for metric in figures[0]:
+        values = [f[metric]["value"] for f in figures]
+        table[metric] = {"value": float(np.mean(values)), "seed_std": float(np.std(values))}
+        spreads = [s for f in figures if (s := f[metric].get("std")) is not None]
+        if spreads:
+            table[metric]["std"] = float(np.mean(spreads))
+    return table

@@ -68,7 +68,8 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     with workdir.stage("evaluate"):
         results, figures = evaluate_samples(experiment, trained, samples)
         together = {name: _together(experiment, trained.reference, w) for name, w in sets.items()}
-    results = workdir.finish({"seed": experiment.config.seed} | results | {"together": together})
+    about = {"seed": experiment.config.seed, "parameters": _count(trained.parameters)}
+    results = workdir.finish(about | results | {"together": together})
     kernel = next(iter(experiment.network.arrays))
     pictures = {name: np.asarray(w[kernel][:SHOWN]) for name, w in sets.items()}
     more: dict[str, report.Panel] = {
@@ -84,6 +85,10 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     }
     report.write(workdir, results, figures, more)
     return results
+
+
+def _count(parameters: Any) -> int:
+    return sum(a.size for a in jax.tree.leaves(parameters))
 
 
 def _together(experiment: Experiment, reference: Weights, weights: Weights) -> dict[str, Any]:

@@ -20,15 +20,15 @@ import optax
 from jaxtyping import Array, Key
 
 from experiments.command import Config, UsageError, choose, main
+from experiments.judge import quality, train_on
 from experiments.sampling import SOLVERS
 from experiments.uci import Experiment, Trained, prepare
 from experiments.workdir import Workdir
-from wfm.evaluation import Nearest, evaluate
+from wfm.evaluation import Nearest
 from wfm.flows import Field, Flow, Integrator, MakeSolver
 from wfm.manifolds import Point
 from wfm.training import MetricsLog
 from wfm.weights import Weights
-from wfm.zoo import Schedule, train_zoo
 
 LARGEST_RATE = 0.1  # of a gradient step: much longer ones lead away
 KEYS = ("way", "steps")
@@ -45,14 +45,14 @@ def run(config: Config, path: str) -> None:
     points = MetricsLog(workdir / "points.jsonl")
     done = {tuple(p[k] for k in KEYS) for p in points.read()}
     trained = prepare(experiment, workdir)
-    quality = _judge(experiment, trained)
+    judge = _judge(experiment, trained)
     with workdir.stage("measure"):
         for way, steps, networks in _networks(config, experiment, trained):
             where = dict(zip(KEYS, (way, steps), strict=True))
             if tuple(where.values()) not in done:
-                points.write(**where, **quality(networks()))
+                points.write(**where, **judge(networks()))
                 print(where, flush=True)
-    zoo = quality(trained.seen.weights)
+    zoo = judge(trained.seen.weights)
     workdir.finish({"seed": config.base.seed, "zoo": zoo, "points": points.read()})
 
 
@@ -60,17 +60,12 @@ def _judge(experiment: Experiment, trained: Trained) -> Callable[[Weights], dict
     """From networks to their quality on test and validation data, and their novelty."""
     nearest = Nearest(experiment.quotient, trained.reference, trained.seen.weights)
     unit = jnp.median(nearest.distances(trained.held_out.weights))
-    splits = {"": experiment.task.test, "validation_": experiment.task.validation}
 
-    def quality(networks: Weights) -> dict[str, float]:
-        found = {}
-        for name, split in splits.items():
-            for metric, values in evaluate(experiment.network, networks, split).items():
-                found[name + metric] = float(values.mean())
-                found[f"{name}{metric}_error"] = float(values.std() / len(values) ** 0.5)
-        return found | {"novelty": float(jnp.median(nearest.distances(networks)) / unit)}
+    def judge(networks: Weights) -> dict[str, float]:
+        novelty = float(jnp.median(nearest.distances(networks)) / unit)
+        return quality(experiment.network, experiment.task, networks) | {"novelty": novelty}
 
-    return quality
+    return judge
 
 
 def _networks(
@@ -78,6 +73,8 @@ def _networks(
 ) -> Iterator[tuple[str, int, Callable[[], Weights]]]:
     """Ways to make networks, each with a number of steps and the work itself."""
     key = experiment.keys["sampling"]
+    batch = config.base.sampling.guidance_batch
+    of_guidance = dataclasses.replace(experiment.schedule, batch_size=batch)
     samplers = {
         (solver, scale): _sampler(experiment, trained, solver, scale)
         for solver in dict.fromkeys((*config.solvers, "euler"))
@@ -90,11 +87,9 @@ def _networks(
 
     def descended(initial: Weights, steps: int, optimizer: Any) -> Weights:
         """After as many gradient steps on mini-batches of the training data."""
-        batch = config.base.sampling.guidance_batch
-        per_epoch = max(1, len(experiment.task.train) // batch)
-        schedule = Schedule(-(-steps // per_epoch), batch, burn_in=0, stride=steps)
-        zoo = train_zoo(experiment.network, experiment.task, initial, optimizer, key, schedule)
-        return _first(zoo.weights, experiment.sampling.networks)
+        schedule = dataclasses.replace(of_guidance, stride=steps)
+        network, task = experiment.network, experiment.task
+        return train_on(network, task, initial, optimizer, key, schedule, steps).weights
 
     def prior() -> Weights:
         draws = jax.random.split(experiment.keys["prior"], experiment.sampling.networks)
@@ -142,11 +137,6 @@ def sample_in_steps(
 
     end = steps - 1 if flow.prediction.lands else steps
     return flow.land(field, jax.lax.fori_loop(0, end, step, flow.prior.sample(key)), how)
-
-
-def _first(weights: Weights, n: int) -> Weights:
-    """The first snapshot of each of `n` networks, which come first."""
-    return jax.tree.map(lambda a: a[:n], weights)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,8 @@ resumes. `experiments.publish.tables` makes a page of it.
 import shutil
 from typing import Any
 
-import numpy as np
-
 from experiments import barriers, uci
-from experiments.cells import cells_of, run_cells
+from experiments.cells import cells_of, over_seeds, run_cells
 from experiments.command import Config, main
 from experiments.report import ROWS, figures_of
 from experiments.workdir import Workdir
@@ -38,21 +36,15 @@ def run(config: Config, path: str) -> None:
 
 
 def summary(results: list[dict[str, Any]], row: str) -> dict[str, dict[str, float]]:
-    """Of every figure: the mean over seeds, `std` over networks, `seed_std` of the seeds' means."""
+    """The figures of one row of every seed's results, over seeds."""
     assert row in ROWS
-    figures = [figures_of(r, row) for r in results]
-    table = {}
-    for metric in (m for m in METRICS if m in figures[0]):
-        values = [f[metric]["value"] for f in figures]
-        table[metric] = {"value": float(np.mean(values)), "seed_std": float(np.std(values))}
-        spreads = [s for f in figures if (s := f[metric]["std"]) is not None]
-        if spreads:
-            table[metric]["std"] = float(np.mean(spreads))
-    return table | {"seconds": {"value": float(np.mean([_seconds(r) for r in results]))}}
+    return over_seeds([_figures(r, row) for r in results])
 
 
-def _seconds(results: dict[str, Any]) -> float:
-    return results["seconds"]["total"]
+def _figures(results: dict[str, Any], row: str) -> dict[str, dict[str, Any]]:
+    found = figures_of(results, row)
+    known = {metric: found[metric] for metric in METRICS if metric in found}
+    return known | {"seconds": {"value": results["seconds"]["total"]}}
 
 
 if __name__ == "__main__":

@@ -175,15 +175,19 @@ class Experiment:
         keys = jax.random.split(self.keys["prior"], PRIOR_DRAWS)
         return jax.vmap(self.initial.random)(keys)
 
-    def make_flow(self, points: Weights) -> tuple[Flow, dict[str, float]]:
-        """The flow to `points`, and the typical size of the entries of each array."""
-        prior, data = (_moments(p) for p in (encode_all(self.form, self.initial_draws()), points))
+    def sizes(self) -> dict[str, float]:
+        """The typical size of the entries of each array of an initial network's point."""
+        return {name: m.size for name, m in self._initial_moments().items()}
+
+    def make_flow(self, data: dict[str, float]) -> tuple[Flow, dict[str, float]]:
+        """The flow to points whose entries have typical sizes `data`, and the field's units."""
+        prior = self._initial_moments()
         manifold = self.form.manifold(
             std={name: m.std for name, m in prior.items()},
             mean={name: m.mean for name, m in prior.items()},
         )
         # The field sees both ends of the path, and velocities are as large as both together.
-        size = {name: ((data[name].size ** 2 + prior[name].size ** 2) / 2) ** 0.5 for name in data}
+        size = {name: ((data[name] ** 2 + prior[name].size ** 2) / 2) ** 0.5 for name in data}
         dims = {name: factor.dim for name, factor in manifold.factors.items()}
         flow = Flow(
             self.kind.space(manifold),
@@ -196,6 +200,9 @@ class Experiment:
             unit={name: size[name] * dims[name] ** 0.5 for name in size},
         )
         return flow, size
+
+    def _initial_moments(self) -> dict[str, "Moments"]:
+        return moments(encode_all(self.form, self.initial_draws()))
 
     def _prior(self) -> Prior | None:
         """Encoded initial weights if paths start there, else the manifold's own."""
@@ -233,6 +240,12 @@ class Experiment:
         return flow_trainer(flow, field, self.optimizer, **self.training)
 
 
+def of_flow(config: Config) -> dict[str, Any]:
+    """All of a config but what is done with a trained flow."""
+    used = ("sampling", "averages")
+    return {key: value for key, value in config.to_dict().items() if key not in used}
+
+
 @partial(jax.jit, static_argnums=0)
 def encode_all(form: WeightForm, weights: Weights) -> Weights:
     """The points of stacked networks."""
@@ -253,7 +266,7 @@ class Moments(NamedTuple):
     size: float
 
 
-def _moments(points: Weights) -> dict[str, Moments]:
+def moments(points: Weights) -> dict[str, Moments]:
     return {
         name: Moments(
             mean=float(a.mean()),
@@ -274,7 +287,7 @@ def train(
     c = experiment.config.training
     trainer, bind, parameters = experiment.make_trainer(flow, field)
     state = trainer.init(parameters, experiment.keys["training"])
-    checkpoints = Checkpoints(workdir / "checkpoints", experiment.config.to_dict())
+    checkpoints = Checkpoints(workdir / "checkpoints", of_flow(experiment.config))
     state = checkpoints.restore(state) or state
     workdir.metrics.truncate("step", int(state.step))
     validate = experiment.make_validation(flow, bind, unseen)
@@ -329,6 +342,8 @@ class Trained(NamedTuple):
     reference: Weights
     flow: Flow
     field: Field
+    parameters: Any  # of the field
+    sizes: dict[str, float]  # of the entries of each array that the flow learned from
 
 
 def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
@@ -348,12 +363,14 @@ def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
         reference = experiment.reference(seen)
         initial, points = jax.block_until_ready(experiment.pairs(seen, reference))
     with workdir.stage("train"):
-        flow, unit = experiment.make_flow(points)
+        sizes = {name: m.size for name, m in moments(points).items()}
+        flow, unit = experiment.make_flow(sizes)
         field = experiment.make_field(flow, unit)
         unseen = experiment.pairs(held_out, reference)
         data, unseen = (experiment.data(*both) for both in ((initial, points), unseen))
         bind, state = train(workdir, experiment, flow, field, data, unseen)
-    return Trained(seen, held_out, reference, flow, bind(state.average))
+    parameters = state.average
+    return Trained(seen, held_out, reference, flow, bind(parameters), parameters, sizes)
 
 
 def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""What was tried to raise the quality of new MNIST networks: `experiments.ablation`.
+
+Command    make ablation
+Studies    headline, tried, flows, trajectories, zoos: each row changes the settings of `configs/mnist.py` in one thing
+Hardware   2 CPU cores
+Expected   docs/results/mnist-ablation.md
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import mnist
+
+Row = tuple[str, dict[str, Any]]  # what was expected, and what is changed
+
+EQUIVARIANT = {"own_embedding": "fixed"}
+GUIDED = {"guidance": 8.0, "steps": 512, "solver": "euler", "guidance_batch": 128}
+
+TRIED: dict[str, Row] = {
+    "base": ("where all rows start", {}),
+    "guided": ("gradients mend what the field gets wrong", {"sampling": GUIDED}),
+    "guided at x_t": (
+        "worse than at the end point: early on x_t computes nothing yet",
+        {"sampling": GUIDED | {"guidance_at": "x_t"}},
+    ),
+    "noise in sampling": ("errors are forgotten", {"sampling": {"noise": 0.03, "steps": 64}}),
+    "neighbours": (
+        "worse: folded neurons of one layer have no edges and meet in one node",
+        {"field": {"kind": "transformer"}},
+    ),
+    "flat field": (
+        "better than a graph: aligned neurons need no symmetry",
+        {"field": {"kind": "mlp", "width": 512}, "training": {"optimizer": "adam"}},
+    ),
+    "equivariant": ("worse: it cannot know which neuron it sees", {"field": EQUIVARIANT}),
+    "equivariant OT": (
+        "shorter ways, easier to learn",
+        {"field": EQUIVARIANT, "flow": {"coupling": "equivariant"}},
+    ),
+    "trajectory": (
+        "what training does is a function of the start",
+        {"field": EQUIVARIANT, "flow": {"coupling": "trajectory"}},
+    ),
+    "end point": ("the same", {"flow": {"prediction": "end_point"}}),
+    "uniform times": ("details are decided late", {"flow": {"time_b": 1.0}}),
+    "early times": ("large components are decided early", {"flow": {"time_b": 6.0}}),
+    "width 32": ("worse", {"field": {"width": 32}}),
+    "width 128": ("better", {"field": {"width": 128}}),
+    "6,000 steps": ("better, at less novelty", {"training": {"steps": 6000}}),
+    "lossy last layer": (
+        "the loss suffers, the accuracy does not",
+        {"flow": {"last_layer": "sphere"}},
+    ),
+}
+KINDS = ("euclidean", "normalized", "geometric")
+FLOWS: dict[str, Row] = {
+    f"{kind}{title}": (expected, {"flow": {"kind": kind} | flow})
+    for kind in KINDS
+    for title, expected, flow in (
+        ("", "all three alike", {}),
+        (" OT", "as independent: 32 of so many dimensions are far apart", {"coupling": "ot"}),
+        (" lossy", "published form of the last layer: a loss of 1.4", {"last_layer": "sphere"}),
+    )
+    if not (kind == "euclidean" and "last_layer" in flow)
+}
+FEW = {"averages": (1, 2, 4, 8, 16, 32)}
+TRAJECTORIES: dict[str, Row] = {
+    f"{n:,} networks": (
+        expected,
+        {"zoo": {"networks": n}, "training": {"keep": "best"}} | (FEW if n < 80 else {}),
+    )
+    for n, expected in (
+        (60, "copies: accurate, and not novel"),
+        (240, "between"),
+        (1000, "the base"),
+        (3500, "better, and novel"),
+    )
+}
+ZOOS: dict[str, Row] = {
+    "wide start": ("harder: more of a network is chance", {"zoo": {"prior_std": 0.1}}),
+    "steep": (
+        "easier: networks forget their start",
+        {"zoo": {"prior_std": 0.1, "learning_rate": 0.1, "weight_decay": 1e-3}},
+    ),
+}
+LONG = {"steps": 6000}
+LONGER = GUIDED | {"guidance": 16.0, "steps": 1024}
+HEADLINE: dict[str, Row] = {
+    "6,000 steps": ("as one seed found", {"training": LONG}),
+    "6,000 steps, guided": (
+        "longer guidance, in steps as short, raises the average",
+        {"training": LONG, "sampling": LONGER},
+    ),
+}
+STUDIES = {
+    "headline": HEADLINE,
+    "tried": TRIED,
+    "flows": FLOWS,
+    "trajectories": TRAJECTORIES,
+    "zoos": ZOOS,
+}
+SEEDS = {"headline": (0, 1, 2)}
+
+
+def get_config(study: str = "tried") -> ConfigDict:
+    """Every row trains the flow of `base` with the row's changes, once for each seed."""
+    config: Any = ConfigDict()
+    config.seeds = SEEDS.get(study, (0,))
+    config.base = mnist.get_config()
+    config.rows = {row: changes for row, (_, changes) in STUDIES[study].items()}
+    config.expected = {row: expected for row, (expected, _) in STUDIES[study].items()}
+    return config

@@ -1,0 +1,27 @@
+"""The MNIST flow used for Fashion-MNIST and for other widths: `experiments.transfer`.
+
+Command    python -m experiments.transfer --config=configs/transfer.py --workdir=runs/transfer
+Hardware   2 CPU cores
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import mnist
+
+
+def get_config() -> ConfigDict:
+    """An equivariant field, which serves networks of every width."""
+    config: Any = ConfigDict()
+    base: Any = mnist.get_config("geometric")
+    base.field.own_embedding = "fixed"
+    base.flow.coupling = "equivariant"
+    base.sampling.guidance_batch = 128
+    config.base = base
+    config.task = "fashion_mnist"
+    config.widths = (10, 16, 32, 64)
+    config.gradients = (32, 128, 512)  # of one mini-batch each, for each network
+    config.scales = (0.5, 2.0, 8.0)  # of guidance
+    config.rates = (0.003, 0.01, 0.03, 0.1)  # of plain training
+    return config

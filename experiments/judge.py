@@ -1,0 +1,46 @@
+"""How good networks are, and what plain training makes of them for as many gradients."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Key
+
+from wfm.evaluation import evaluate, probabilities
+from wfm.tasks import Task, accuracy
+from wfm.weights import Weights, WeightSpec
+from wfm.zoo import Schedule, WeightSet, train_zoo
+
+AVERAGED = 32  # the most networks whose predictions are averaged
+
+
+def quality(network: WeightSpec, task: Task, weights: Weights) -> dict[str, float]:
+    """Means over stacked networks on test and validation data, each with its standard error.
+
+    Also `average`: the test accuracy of the first networks' averaged predictions.
+    """
+    found = {}
+    for name, split in {"": task.test, "validation_": task.validation}.items():
+        for metric, values in evaluate(network, weights, split).items():
+            found[name + metric] = float(values.mean())
+            found[f"{name}{metric}_error"] = float(values.std() / len(values) ** 0.5)
+    few = jax.tree.map(lambda a: a[:AVERAGED], weights)
+    p = probabilities(network, few, task.test.x).mean(0)
+    return found | {"average": float(accuracy(jnp.log(p), task.test.y))}
+
+
+def train_on(
+    network: WeightSpec,
+    task: Task,
+    initial: Weights,
+    optimizer: optax.GradientTransformation,
+    key: Key[Array, ""],
+    schedule: Schedule,
+    steps: int,
+) -> WeightSet:
+    """Networks after each of the schedule's strides, up to `steps` gradient steps."""
+    epochs = -(-steps // schedule.epoch(len(task.train)))
+    schedule = dataclasses.replace(schedule, epochs=epochs, burn_in=0)
+    zoo = train_zoo(network, task, initial, optimizer, key, schedule)
+    return zoo.select(zoo.step <= steps)

@@ -1,0 +1,99 @@
+"""The page of what was tried on MNIST: runs of `experiments.ablation`.
+
+python -m experiments.publish.ablation docs/results/mnist-ablation RUN [RUN …]
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from experiments.publish import page
+
+COMMAND = "python -m experiments.ablation --config=configs/ablation.py:{study} --workdir={run}"
+COLUMNS = {
+    "accuracy": "accuracy",
+    "novelty": "novelty",
+    "disagreement": "disagrees",
+    "average": "average of 32",
+    "divergence": "divergence",
+}
+UNITS = {"loss": "nats", "nll": "nats", "divergence": "nats", "seconds": "s"}
+BARS = {"accuracy": 0.90, "novelty": 0.5, "average": 0.950}
+
+
+def table(run: Path) -> str:
+    """One line for every row: what was expected, and what came."""
+    results, expected = page.load(run, "results"), page.load(run, "config")["expected"]
+    head = ["row", "expected", *COLUMNS.values(), "zoo", "zoo, average", "flow, s"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row, found in results["rows"].items():
+        samples, zoo, seconds = found["samples"], found["zoo"], found["run"]["train seconds"]
+        cells = [row, expected[row].replace("|", "&#124;")]
+        cells += [_cell(samples[metric]) for metric in COLUMNS]
+        cells += [_cell(zoo["accuracy"]), _cell(zoo["average"]), f"{seconds['value']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(figure: dict[str, float]) -> str:
+    """Value, spread over networks, and over seeds where there are several."""
+    text = f"{figure['value']:.4f}"
+    if figure.get("std") is not None:
+        text += f" ± {figure['std']:.3f}"
+    return text + (f" ({figure['seed_std']:.4f})" if figure["seed_std"] else "")
+
+
+def records(run: Path) -> Iterator[page.Record]:
+    """One flat record for each figure of each row."""
+    for row, found in page.load(run, "results")["rows"].items():
+        for part, figures in found.items():
+            for metric, figure in figures.items():
+                unit = UNITS.get(metric.split()[-1], "")
+                about = figure | {"unit": unit}
+                yield page.record(run, _command(run), f"{row}, {part}", metric, about)
+
+
+def draw(runs: Sequence[Path], path: Path) -> None:
+    """Accuracy and average against novelty, a dot for every row of every run, and the bars."""
+    figure, grid = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    for number, run in enumerate(runs):
+        rows = page.load(run, "results")["rows"]
+        for axes, metric in zip(grid, ("accuracy", "average"), strict=True):
+            x, y = ([f["samples"][m]["value"] for f in rows.values()] for m in ("novelty", metric))
+            axes.plot(x, y, "o", color=f"C{number}", label=run.name)
+            for row, *at in zip(rows, x, y, strict=True):
+                axes.annotate(row, at, xytext=(3, 3), textcoords="offset points", fontsize=6)
+    zoo = next(iter(page.load(runs[0], "results")["rows"].values()))["zoo"]
+    for axes, metric in zip(grid, ("accuracy", "average"), strict=True):
+        axes.axhline(BARS[metric], color="0.7", linestyle=":", zorder=0)
+        axes.axvline(BARS["novelty"], color="0.7", linestyle=":", zorder=0)
+        axes.axhline(zoo[metric]["value"], color="0.7", zorder=0, label="trained networks")
+        axes.set(xlabel="novelty", ylabel=COLUMNS[metric])
+    grid[1].legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def section(run: Path) -> str:
+    """All that one study found."""
+    return f"## {run.name.capitalize()}\n\n`{_command(run)}`. {page.cost(run)}\n\n{table(run)}"
+
+
+def _command(run: Path) -> str:
+    return COMMAND.format(study=run.name, run=f"runs/ablation/{run.name}")
+
+
+def publish(target: Path, runs: Sequence[Path]) -> None:
+    """Write the page, its records and its picture."""
+    picture = f"![Accuracy, and that of averages, against novelty]({target.name}.png)"
+    body = "\n\n".join([picture, *map(section, runs)])
+    page.write(target, runs[0], body, [record for run in runs for record in records(run)])
+    draw(runs, target.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    page.main(publish)

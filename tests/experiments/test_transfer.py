@@ -1,0 +1,94 @@
+"""Transfer to another task and to other widths, small."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import transfer as configs
+from experiments import transfer
+from experiments.command import UsageError
+from tests.experiments.tiny import make_tiny, write_tasks
+from wfm.weights import mlp
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    write_tasks(tmp_path, monkeypatch, "mnist", "fashion_mnist")
+    config = configs.get_config()
+    make_tiny(config.base)
+    config.widths, config.gradients = (3, 5), (2, 4)
+    config.scales, config.rates = (0.5,), (0.01,)
+    return config
+
+
+@pytest.mark.slow
+def test_every_way_is_measured_once_at_equal_gradients(config, tmp_path):
+    run = tmp_path / "run"
+    transfer.run(config, str(run))
+    points = json.loads((run / "results.json").read_text())["points"]
+    at = {(p["part"], p["way"], p["width"], p["gradients"]) for p in points}
+    assert len(at) == len(points)
+    starts = {"from Gaussian", "from He", "from samples"}
+    for part, width, more in (
+        ("task", 3, {"guided at x_t", "guided at end_point", "from trained networks"}),
+        ("width", 3, {"guided at end_point", "from samples side by side"}),
+        ("width", 5, {"guided at end_point", "from samples side by side"}),
+    ):
+        for n in (2, 4):
+            ways = {way for p, way, w, g in at if (p, w, g) == (part, width, n)}
+            assert ways == starts | more
+    assert ("width", "samples", 5, 0) in at
+    before = (run / "points.jsonl").read_text()
+    (run / "results.json").unlink()
+    transfer.run(config, str(run))
+    assert (run / "points.jsonl").read_text() == before
+
+
+def test_samples_side_by_side_average_their_outputs(config):
+    lab = transfer.Lab(config)
+    (six,) = [transfer._changed(config.base, hidden=(6,))]
+    keys = jax.random.split(jax.random.key(0), config.base.sampling.networks)
+    samples = jax.vmap(lab.own.initial.random)(keys)
+    wide = transfer.side_by_side(lab.own.network, six.network, samples)
+    x = lab.own.task.test.x
+    apply = lambda spec, w, row: jax.vmap(  # noqa: E731
+        lambda x: spec.apply(jax.tree.map(lambda a: a[row], w), x)
+    )(x)
+    two = [apply(lab.own.network, samples, row) for row in (1, 2)]
+    np.testing.assert_allclose(
+        apply(six.network, wide, 1), jnp.stack(two).mean(0), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_he_has_the_variance_of_its_paper():
+    network = mlp(200, 300, 4)
+    weights = transfer.he(network, jax.random.key(0))
+    kernel = weights["dense1.kernel"]
+    error = (2 / kernel.size) ** 0.5  # standard error of a Gaussian's relative variance
+    assert float(kernel.var()) == pytest.approx(2 / 200, rel=4 * error)
+    assert not weights["dense1.bias"].any()
+
+
+def test_units_of_a_wider_network_are_those_of_its_prior(config):
+    lab = transfer.Lab(config)
+    wide = transfer._changed(config.base, hidden=(12,))
+    ratio = {n: wide.sizes()[n] / s for n, s in lab.own.sizes().items()}
+    # The last kernel has norm √C, whatever the width.
+    assert ratio["dense2.kernel"] == pytest.approx(0.5, rel=1e-4)
+    assert ratio["dense1.kernel"] == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "digits"}, "inputs are not as many"),
+        ({"base.hidden": (3, 3)}, "needs one hidden layer"),
+    ],
+)
+def test_what_does_not_fit(change, message, config):
+    config.update_from_flattened_dict(change)
+    with pytest.raises(UsageError, match=message):
+        transfer.Lab(config)
