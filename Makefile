@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tables steps gaussian bench test lint fmt clean .venv
+.PHONY: help demo tables steps gaussian ablation transfer bench test lint fmt clean .venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,16 @@ steps: .venv/.demo ## quality by number of integration steps, into runs/steps an
 gaussian: .venv/.demo ## spread of samples of a Gaussian, into runs/gaussian and docs/results/gaussian.md
 	$(BIN)/python -m experiments.gaussian --config=configs/gaussian.py --workdir=runs/gaussian
 	$(BIN)/python -m experiments.publish.gaussian docs/results/gaussian runs/gaussian
+
+STUDIES := headline tried
+ablation: .venv/.demo ## what was tried on MNIST, into runs/ablation and docs/results/mnist-ablation.md
+	for study in $(STUDIES); do $(BIN)/python -m experiments.ablation \
+		--config=configs/ablation.py:$$study --workdir=runs/ablation/$$study || exit 1; done
+	$(BIN)/python -m experiments.publish.ablation docs/results/mnist-ablation $(STUDIES:%=runs/ablation/%)
+
+transfer: .venv/.demo ## MNIST flows for Fashion-MNIST and other widths, into runs/transfer and docs/results/transfer.md
+	$(BIN)/python -m experiments.transfer --config=configs/transfer.py --workdir=runs/transfer
+	$(BIN)/python -m experiments.publish.transfer docs/results/transfer runs/transfer
 
 bench: .venv/.demo ## race PyTorch and measure growth, into runs/bench and docs/results/bench.md
 	@$(PIP) torch==2.13.0 geoopt==0.5.1

@@ -1,7 +1,9 @@
 """What was tried to raise the quality of new MNIST networks: `experiments.ablation`.
 
+Each row changes the settings of `configs/mnist.py` in one thing.
+
 Command    make ablation
-Studies    headline, tried, flows, trajectories, zoos: each row changes the settings of `configs/mnist.py` in one thing
+Studies    headline, tried, flows, trajectories, zoos
 Hardware   2 CPU cores
 Expected   docs/results/mnist-ablation.md
 """

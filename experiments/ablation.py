@@ -16,6 +16,7 @@ from experiments.report import figures_of
 from experiments.workdir import Workdir
 
 AVERAGED = "32"  # networks of the average that rows are compared by
+STAGES = ("zoo", "train", "sample", "total")
 COLUMNS = ("accuracy", "loss", "novelty", "disagreement", "average", "divergence")
 
 
@@ -38,7 +39,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, floa
     found = {name: over_seeds([figures(r, row) for r in results]) for name, row in sets.items()}
     runs = [
         {"parameters": {"value": r["parameters"]}}
-        | {f"{stage} seconds": {"value": r["seconds"][stage]} for stage in ("zoo", "train")}
+        | {f"{stage} seconds": {"value": r["seconds"][stage]} for stage in STAGES}
         for r in results
     ]
     return found | {"run": over_seeds(runs)}

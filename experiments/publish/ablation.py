@@ -80,7 +80,14 @@ def draw(runs: Sequence[Path], path: Path) -> None:
 
 def section(run: Path) -> str:
     """All that one study found."""
-    return f"## {run.name.capitalize()}\n\n`{_command(run)}`. {page.cost(run)}\n\n{table(run)}"
+    results = page.load(run, "results")
+    each = [row["run"]["total seconds"]["value"] for row in results["rows"].values()]
+    return (
+        f"## {run.name.capitalize()}\n\n`{_command(run)}`. "
+        f"Seeds {', '.join(map(str, results['seeds']))}; {results['hardware']}; "
+        f"{sum(each) * len(results['seeds']) / 60:.0f} minutes in all; "
+        f"peak memory {results['peak_rss_mb']} MB.\n\n{table(run)}"
+    )
 
 
 def _command(run: Path) -> str:

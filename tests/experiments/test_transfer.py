@@ -10,6 +10,7 @@ import pytest
 from configs import transfer as configs
 from experiments import transfer
 from experiments.command import UsageError
+from experiments.publish.transfer import best, publish
 from tests.experiments.tiny import make_tiny, write_tasks
 from wfm.weights import mlp
 
@@ -41,6 +42,15 @@ def test_every_way_is_measured_once_at_equal_gradients(config, tmp_path):
             ways = {way for p, way, w, g in at if (p, w, g) == (part, width, n)}
             assert ways == starts | more
     assert ("width", "samples", 5, 0) in at
+
+    page = tmp_path / "page"
+    publish(page, [run])
+    text = page.with_suffix(".md").read_text()
+    (found,) = (p for p in points if (p["way"], p["width"]) == ("samples", 5))
+    assert f"| samples | {found['accuracy']:.4f} ±" in text
+    assert page.with_suffix(".png").stat().st_size > 0
+    assert len(json.loads(page.with_suffix(".json").read_text())) == 4 * len(points)
+
     before = (run / "points.jsonl").read_text()
     (run / "results.json").unlink()
     transfer.run(config, str(run))
@@ -61,6 +71,16 @@ def test_samples_side_by_side_average_their_outputs(config):
     np.testing.assert_allclose(
         apply(six.network, wide, 1), jnp.stack(two).mean(0), rtol=1e-5, atol=1e-6
     )
+
+
+def test_settings_are_chosen_on_validation_data():
+    where = {"part": "task", "way": "guided", "width": 3, "gradients": 2}
+    points = [
+        where | {"setting": 1.0, "accuracy": 0.9, "validation_accuracy": 0.7},
+        where | {"setting": 2.0, "accuracy": 0.8, "validation_accuracy": 0.8},
+        where | {"gradients": 4, "setting": 1.0, "accuracy": 0.5, "validation_accuracy": 0.1},
+    ]
+    assert best(points) == points[1:]
 
 
 def test_he_has_the_variance_of_its_paper():

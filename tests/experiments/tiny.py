@@ -7,6 +7,7 @@ from wfm.tasks.images import FOLDER
 def make_tiny(base):
     """Change a config of `experiments.mnist` in place: seconds instead of minutes."""
     base.hidden = (3,)
+    base.zoo.prior_std = 0.5
     base.zoo.update({"networks": 8, "epochs": 4, "burn_in": 1, "stride": 2, "held_out": 0.25})
     base.zoo.update({"batch_size": 10, "learning_rate": 0.01})
     base.field.update({"width": 8, "depth": 1})
