@@ -3,7 +3,7 @@
 Each row changes the settings of `configs/mnist.py` in one thing.
 
 Command    make ablation
-Studies    headline, tried, flows, trajectories, zoos
+Studies    headline, tried, rates, flows, trajectories, zoos
 Hardware   2 CPU cores
 Expected   docs/results/mnist-ablation.md
 """
@@ -95,12 +95,29 @@ HEADLINE: dict[str, Row] = {
         {"training": LONG, "sampling": LONGER},
     ),
 }
+SLOW = {"learning_rate": 5e-3}
+RATES: dict[str, Row] = {
+    "rate 0.005": (
+        "better: 128 features, which went worst, ask for short steps",
+        {"training": SLOW},
+    ),
+    "rate 0.005, 128": (
+        "better than 64 features",
+        {"training": SLOW, "field": {"width": 128}},
+    ),
+    "rate 0.005, 6,000": ("better than either", {"training": SLOW | LONG}),
+    "rate 0.005, 6,000, guided": (
+        "better than either",
+        {"training": SLOW | LONG, "sampling": LONGER},
+    ),
+}
 STUDIES = {
     "headline": HEADLINE,
     "tried": TRIED,
     "flows": FLOWS,
     "trajectories": TRAJECTORIES,
     "zoos": ZOOS,
+    "rates": RATES,
 }
 SEEDS = {"headline": (0, 1, 2)}
 
