@@ -88,10 +88,12 @@ class Lab:
 
     def parts(self) -> Iterator[tuple[Experiment, Iterator[Found]]]:
         """Points to measure, each with the experiment whose task they are judged by."""
+        yield self.other, self.reference(self.other, "task")
         yield self.other, self.guided(self.other, self._native, "task")
         yield self.other, self.plain(self.other, self._initial(self.other), "task")
         for wide in self.wide:
             start = self._widened(wide)
+            yield wide, self.reference(wide, "width")
             yield wide, self.unguided(wide, start)
             yield wide, self.guided(wide, start, "width", ("end_point",))
             yield wide, self.plain(wide, self._of_width(wide), "width")
@@ -102,6 +104,13 @@ class Lab:
     @property
     def _native(self) -> tuple[Flow, Field]:
         return self.trained.flow, self.trained.field
+
+    def reference(self, judge: Experiment, part: str) -> Iterator[Found]:
+        """Networks trained as long and as well as those of the zoo."""
+        few = _changed(judge.config, zoo={"networks": judge.config.sampling.networks})
+        steps, rate = few.schedule.steps(len(few.task.train)), few.config.zoo.learning_rate
+        point = Point(part, "trained as the zoo", _width(judge), steps, rate)
+        yield point, lambda: few.make_zoo().last().weights
 
     def guided(
         self, judge: Experiment, start: tuple[Flow, Field], part: str, places=tuple(GUIDED_AT)

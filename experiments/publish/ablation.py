@@ -22,6 +22,7 @@ COLUMNS = {
     "divergence": "divergence",
 }
 UNITS = {"loss": "nats", "nll": "nats", "divergence": "nats", "seconds": "s"}
+SHOWN = {"novelty": (0, 1.4), "accuracy": (0.65, 0.96), "average": (0.93, 0.96)}  # near the front
 BARS = {"accuracy": 0.90, "novelty": 0.5, "average": 0.950}
 
 
@@ -58,7 +59,7 @@ def records(run: Path) -> Iterator[page.Record]:
 
 
 def draw(runs: Sequence[Path], path: Path) -> None:
-    """Accuracy and average against novelty, a dot for every row of every run, and the bars."""
+    """Accuracy and average against novelty, a dot for every row near the front."""
     figure, grid = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     for number, run in enumerate(runs):
         rows = page.load(run, "results")["rows"]
@@ -73,6 +74,7 @@ def draw(runs: Sequence[Path], path: Path) -> None:
         axes.axvline(BARS["novelty"], color="0.7", linestyle=":", zorder=0)
         axes.axhline(zoo[metric]["value"], color="0.7", zorder=0, label="trained networks")
         axes.set(xlabel="novelty", ylabel=COLUMNS[metric])
+        axes.set(xlim=SHOWN["novelty"], ylim=SHOWN[metric])
     grid[1].legend(fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -42,6 +42,7 @@ def test_every_way_is_measured_once_at_equal_gradients(config, tmp_path):
             ways = {way for p, way, w, g in at if (p, w, g) == (part, width, n)}
             assert ways == starts | more
     assert ("width", "samples", 5, 0) in at
+    assert ("width", "trained as the zoo", 5, 16) in at  # 4 epochs of 40 examples, 10 at a time
 
     page = tmp_path / "page"
     publish(page, [run])
