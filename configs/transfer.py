@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     base.averages = (1, 32)
     config.base = base
     config.task = "fashion_mnist"
-    config.widths = (10, 16, 32, 64)
+    config.widths = (10, 32)
     config.gradients = (32, 128)  # of one mini-batch each, for each network
     config.scales = (1.0, 2.0, 4.0, 16.0)  # of guidance
     config.rates = (0.003, 0.01, 0.03, 0.1)  # of plain training

@@ -38,7 +38,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, floa
     sets = {"samples": "samples", "zoo": "trained"}
     found = {name: over_seeds([figures(r, row) for r in results]) for name, row in sets.items()}
     runs = [
-        {"parameters": {"value": r["parameters"]}}
+        {name: {"value": r[name]} for name in ("parameters", "peak_rss_mb")}
         | {f"{stage} seconds": {"value": r["seconds"][stage]} for stage in STAGES}
         for r in results
     ]

@@ -83,12 +83,14 @@ def draw(runs: Sequence[Path], path: Path) -> None:
 def section(run: Path) -> str:
     """All that one study found."""
     results = page.load(run, "results")
-    each = [row["run"]["total seconds"]["value"] for row in results["rows"].values()]
+    of_runs = [row["run"] for row in results["rows"].values()]
+    seconds = sum(r["total seconds"]["value"] for r in of_runs) * len(results["seeds"])
+    memory = max(r["peak_rss_mb"]["value"] for r in of_runs)
     return (
         f"## {run.name.capitalize()}\n\n`{_command(run)}`. "
         f"Seeds {', '.join(map(str, results['seeds']))}; {results['hardware']}; "
-        f"{sum(each) * len(results['seeds']) / 60:.0f} minutes in all; "
-        f"peak memory {results['peak_rss_mb']} MB.\n\n{table(run)}"
+        f"{seconds / 60:.0f} minutes in all; "
+        f"peak memory {memory:.0f} MB.\n\n{table(run)}"
     )
 
 
