@@ -39,9 +39,13 @@ ablation: .venv/.demo ## what was tried on MNIST, into runs/ablation and docs/re
 		--config=configs/ablation.py:$$study --workdir=runs/ablation/$$study || exit 1; done
 	$(BIN)/python -m experiments.publish.ablation docs/results/mnist-ablation $(STUDIES:%=runs/ablation/%)
 
+# The guided flow of the headline and its rivals, with as many gradients.
+RIVALS := --config.task=mnist --config.widths='()' --config.gradients='(1024,)' --config.scales='(16.0,)' \
+	--config.base.field.own_embedding=all --config.base.flow.coupling=independent --config.base.training.steps=6000
 transfer: .venv/.demo ## MNIST flows for Fashion-MNIST and other widths, into runs/transfer and docs/results/transfer.md
 	$(BIN)/python -m experiments.transfer --config=configs/transfer.py --workdir=runs/transfer
-	$(BIN)/python -m experiments.publish.transfer docs/results/transfer runs/transfer
+	$(BIN)/python -m experiments.transfer --config=configs/transfer.py --workdir=runs/rivals $(RIVALS)
+	$(BIN)/python -m experiments.publish.transfer docs/results/transfer runs/transfer runs/rivals
 
 bench: .venv/.demo ## race PyTorch and measure growth, into runs/bench and docs/results/bench.md
 	@$(PIP) torch==2.13.0 geoopt==0.5.1

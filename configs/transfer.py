@@ -2,6 +2,8 @@
 
 Command    python -m experiments.transfer --config=configs/transfer.py --workdir=runs/transfer
 Hardware   2 CPU cores
+Time       about 35 minutes on one core
+Expected   docs/results/transfer.md
 """
 
 from typing import Any

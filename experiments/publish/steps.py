@@ -3,8 +3,6 @@
 python -m experiments.publish.steps docs/results/steps RUN [RUN …]
 """
 
-import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from configs import steps
-from experiments.command import differences
 from experiments.publish import page
 
 COMMAND = "python -m experiments.steps --config=configs/steps.py:{kind} --workdir={run}{options}"
@@ -134,12 +131,7 @@ def _panel(ax: Axes, results: dict[str, Any]) -> None:
 
 
 def _command(run: Path) -> str:
-    default = steps.get_config(_kind(run)).to_dict()
-    changes = differences(json.loads(json.dumps(default)), page.load(run, "config"))
-    options = "".join(
-        f" --config.{key}={shlex.quote(str(tuple(v) if isinstance(v, list) else v))}"
-        for key, v in changes.items()
-    )
+    options = page.options(run, steps.get_config(_kind(run)))
     return COMMAND.format(kind=_kind(run), run=f"runs/steps/{run.name}", options=options)
 
 

@@ -1,4 +1,4 @@
-"""The page of transfer: runs of `experiments.transfer`, one for each seed.
+"""The page of transfer: runs of `experiments.transfer`, the first of which is drawn.
 
 python -m experiments.publish.transfer docs/results/transfer RUN [RUN …]
 """
@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from configs import transfer
 from experiments.publish import page
 
 COMMAND = "python -m experiments.transfer --config=configs/transfer.py --workdir={run}"
@@ -56,7 +57,8 @@ def section(run: Path) -> str:
     parts = [f"### {other}, from networks of {own}", table(_of(chosen, part="task"))]
     for width in config["widths"]:
         parts += [f"### {own}, width {width}", table(_of(chosen, part="width", width=width))]
-    about = f"## Seed {config['base']['seed']}\n\n`{_command(run)}`. {page.cost(run)}"
+    title = f"## From {own} to {other}, seed {config['base']['seed']}"
+    about = f"{title}\n\n`{_command(run)}`. {page.cost(run)}"
     return "\n\n".join([about, *parts])
 
 
@@ -109,8 +111,7 @@ def records(run: Path) -> list[page.Record]:
 
 
 def _command(run: Path) -> str:
-    seed = page.load(run, "config")["base"]["seed"]
-    return COMMAND.format(run=run) + (f" --config.base.seed={seed}" if seed else "")
+    return COMMAND.format(run=run) + page.options(run, transfer.get_config())
 
 
 def publish(target: Path, runs: Sequence[Path]) -> None:
