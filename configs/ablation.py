@@ -5,7 +5,8 @@ Each row changes the settings of `configs/mnist.py` in one thing.
 Command    make ablation
 Studies    headline, tried, rates, flows, trajectories, zoos
 Hardware   2 CPU cores, 6 GB
-Time       on one core: headline 35 minutes, tried 60 minutes; the others are not measured
+Time       on one core: tried 56 minutes, headline 27 more with a zoo and a flow of tried; the
+           others are not measured
 Expected   docs/results/mnist-ablation.md
 """
 

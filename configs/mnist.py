@@ -3,7 +3,7 @@
 Command    python -m experiments.mnist --config=configs/mnist.py:geometric --workdir=runs/mnist
 Variants   euclidean, normalized, geometric
 Hardware   2 CPU cores, 4.5 GB
-Time       about 7 minutes on one core, compilation included
+Time       about 7 minutes on one core, as the sum of stages run apart
 Expected   geometric: samples 0.796 ± 0.046 accuracy, average of 32 0.950, novelty 1.02; zoo
            0.941 ± 0.002 and 0.956 (docs/results/mnist-ablation.md, `base`)
 """

@@ -2,7 +2,7 @@
 
 Command    python -m experiments.transfer --config=configs/transfer.py --workdir=runs/transfer
 Hardware   2 CPU cores
-Time       about 35 minutes on one core
+Time       not measured as one command
 Expected   docs/results/transfer.md
 """
 

@@ -267,6 +267,7 @@ class Moments(NamedTuple):
 
 
 def moments(points: Weights) -> dict[str, Moments]:
+    """Those of each array of stacked points."""
     return {
         name: Moments(
             mean=float(a.mean()),
