@@ -14,11 +14,10 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.command import Config, UsageError, choose
+from experiments.uci import of_flow
 from experiments.workdir import Workdir
 
-# What a zoo depends on, and a trained flow; the rest says how it is used.
-OF_ZOOS = ("task", "split", "hidden", "activation", "seed", "zoo")
-OF_FLOWS = (*OF_ZOOS, "flow", "field", "training")
+OF_ZOOS = ("task", "split", "hidden", "activation", "seed", "zoo")  # what a zoo depends on
 
 Cells = dict[tuple[str, int], Config]
 Figures = Mapping[str, Mapping[str, Any]]  # of one run: `value` of each, `std` over its networks
@@ -58,10 +57,11 @@ def run_cells(
 @contextmanager
 def _shared(workdir: Workdir, cell: Config, folder: Path) -> Iterator[None]:
     """Gives a cell the zoo and the flow that others trained with its settings, or keeps its own."""
-    parts = {"zoo/zoo.safetensors": OF_ZOOS, "checkpoints": OF_FLOWS}
+    of_zoo = {key: cell.to_dict()[key] for key in OF_ZOOS}
+    parts = {"zoo/zoo.safetensors": of_zoo, "checkpoints": of_flow(cell)}
     places = {
-        folder / part: workdir / "shared" / _name(cell, keys) / Path(part).name
-        for part, keys in parts.items()
+        folder / part: workdir / "shared" / _name(settings) / Path(part).name
+        for part, settings in parts.items()
     }
     for own, shared in places.items():
         if shared.exists() and not own.exists():
@@ -72,9 +72,8 @@ def _shared(workdir: Workdir, cell: Config, folder: Path) -> Iterator[None]:
             _link(own, shared)
 
 
-def _name(cell: Config, keys: Sequence[str]) -> str:
-    """A name for all that some of a config's keys describe."""
-    settings = {key: cell.to_dict()[key] for key in keys}
+def _name(settings: Mapping[str, Any]) -> str:
+    """A name for all that some settings describe."""
     text = json.dumps(settings, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
