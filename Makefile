@@ -40,7 +40,7 @@ ablation: .venv/.demo ## what was tried on MNIST, into runs/ablation and docs/re
 	$(BIN)/python -m experiments.publish.ablation docs/results/mnist-ablation $(STUDIES:%=runs/ablation/%)
 
 # The guided flow of the headline and its rivals, with as many gradients.
-RIVALS := --config.task=mnist --config.widths='()' --config.gradients='(1024,)' --config.scales='(16.0,)' \
+RIVALS := --config.task=mnist --config.widths='()' --config.gradients='(1024,)' --config.scales='(128.0,)' \
 	--config.base.field.own_embedding=all --config.base.flow.coupling=independent --config.base.training.steps=6000
 transfer: .venv/.demo ## MNIST flows for Fashion-MNIST and other widths, into runs/transfer and docs/results/transfer.md
 	$(BIN)/python -m experiments.transfer --config=configs/transfer.py --workdir=runs/transfer

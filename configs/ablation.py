@@ -57,29 +57,89 @@ TRIED: dict[str, Row] = {
         {"flow": {"last_layer": "sphere"}},
     ),
 }
+# Settings that the studies below share: what `rates` found.
+SLOW = {"learning_rate": 5e-3}
+LONG = {"steps": 6000}
+LONGER = GUIDED | {"guidance": 16.0, "steps": 1024}
+FALLING = LONGER | {"guidance": 128.0, "guidance_rate": "falling"}
 KINDS = ("euclidean", "normalized", "geometric")
-FLOWS: dict[str, Row] = {
-    f"{kind}{title}": (expected, {"flow": {"kind": kind} | flow})
+PLAIN_GRAPH = {"kind": "transformer", "fold": False}
+TABLE: dict[str, dict[str, Any]] = {
+    f"{kind.capitalize()}{title}": {"flow": {"kind": kind, "coupling": coupling}}
     for kind in KINDS
-    for title, expected, flow in (
-        ("", "all three alike", {}),
-        (" OT", "as independent: 32 of so many dimensions are far apart", {"coupling": "ot"}),
-        (" lossy", "published form of the last layer: a loss of 1.4", {"last_layer": "sphere"}),
+    for title, coupling in (("", "independent"), (" + OT", "ot"))
+}
+FLOWS: dict[str, Row] = {
+    row: ("all alike", {"training": SLOW} | changes) for row, changes in TABLE.items()
+}
+MENDED: dict[str, Row] = {
+    f"{kind.capitalize()} guided": (
+        "the loss of trained networks",
+        {"training": SLOW, "flow": {"kind": kind}, "sampling": FALLING},
     )
-    if not (kind == "euclidean" and "last_layer" in flow)
+    for kind in KINDS[1:]
+}
+LOSSY: dict[str, Row] = {
+    f"{kind.capitalize()} lossy": (
+        "published form of the last layer: a loss of 1.4",
+        {"training": SLOW, "flow": {"kind": kind, "last_layer": "sphere"}},
+    )
+    for kind in KINDS[1:]
+}
+UNFOLDED: dict[str, Row] = {
+    f"{row}, plain graph": (
+        "worse: so few steps",
+        {
+            "training": SLOW | {"steps": 1000, "batch_size": 8},
+            "field": PLAIN_GRAPH | {"width": 16},
+        }
+        | changes,
+    )
+    for row, changes in TABLE.items()
+}
+WIDTHS: dict[str, Row] = {
+    f"{d} features": ("better with each", {"training": SLOW, "field": {"width": d}})
+    for d in (8, 16, 32, 64, 128)
 }
 FEW = {"averages": (1, 2, 4, 8, 16, 32)}
 TRAJECTORIES: dict[str, Row] = {
     f"{n:,} networks": (
         expected,
-        {"zoo": {"networks": n}, "training": {"keep": "best"}} | (FEW if n < 80 else {}),
+        {"zoo": {"networks": n}, "training": SLOW | LONG | {"keep": "best"}}
+        | (FEW if n < 80 else {}),
     )
     for n, expected in (
         (60, "copies: accurate, and not novel"),
         (240, "between"),
         (1000, "the base"),
-        (3500, "better, and novel"),
+        (3000, "better, and novel"),
+        (10_000, "better still"),
     )
+}
+MANY = {
+    "zoo": {"networks": 10_000},
+    "field": {"width": 128},
+    "training": SLOW | LONG | {"keep": "best"},
+}
+LARGE: dict[str, Row] = {
+    "10,000 networks, 128 features": ("a wide field needs many networks", MANY),
+    "10,000 networks, 128 features, guided": (
+        "an average as good as that of trained networks",
+        MANY | {"sampling": FALLING},
+    ),
+}
+TWO_LAYERS = {
+    "hidden": (32, 32),
+    "zoo": {"networks": 300},
+    "field": {"kind": "transformer", "width": 48},
+    "training": SLOW,
+}
+LAYERS: dict[str, Row] = {
+    "two hidden layers": ("far below trained networks", TWO_LAYERS),
+    "two hidden layers, guided": (
+        "within 0.003 of trained networks",
+        TWO_LAYERS | {"sampling": FALLING},
+    ),
 }
 ZOOS: dict[str, Row] = {
     "wide start": ("harder: more of a network is chance", {"zoo": {"prior_std": 0.1}}),
@@ -88,8 +148,6 @@ ZOOS: dict[str, Row] = {
         {"zoo": {"prior_std": 0.1, "learning_rate": 0.1, "weight_decay": 1e-3}},
     ),
 }
-LONG = {"steps": 6000}
-LONGER = GUIDED | {"guidance": 16.0, "steps": 1024}
 HEADLINE: dict[str, Row] = {
     "6,000 steps": ("as one seed found", {"training": LONG}),
     "6,000 steps, guided": (
@@ -97,7 +155,6 @@ HEADLINE: dict[str, Row] = {
         {"training": LONG, "sampling": LONGER},
     ),
 }
-SLOW = {"learning_rate": 5e-3}
 RATES: dict[str, Row] = {
     "slow": (
         "better: 128 features, which went worst, ask for short steps",
@@ -117,17 +174,24 @@ STUDIES = {
     "headline": HEADLINE,
     "tried": TRIED,
     "flows": FLOWS,
+    "guided": MENDED,
+    "lossy": LOSSY,
+    "unfolded": UNFOLDED,
+    "widths": WIDTHS,
     "trajectories": TRAJECTORIES,
+    "large": LARGE,
+    "layers": LAYERS,
     "zoos": ZOOS,
     "rates": RATES,
 }
-SEEDS = {"headline": (0, 1, 2)}
+SEEDS = dict.fromkeys(("headline", "guided", "layers"), (0, 1, 2))
 
 
 def get_config(study: str = "tried") -> ConfigDict:
     """Every row trains the flow of `base` with the row's changes, once for each seed."""
     config: Any = ConfigDict()
     config.seeds = SEEDS.get(study, (0,))
+    config.shared = ""  # folder of zoos and flows for other studies too; else in the workdir
     config.base = mnist.get_config()
     config.rows = {row: changes for row, (_, changes) in STUDIES[study].items()}
     config.expected = {row: expected for row, (expected, _) in STUDIES[study].items()}

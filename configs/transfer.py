@@ -19,12 +19,12 @@ def get_config() -> ConfigDict:
     base: Any = mnist.get_config("geometric")
     base.field.own_embedding = "fixed"
     base.flow.coupling = "equivariant"
-    base.sampling.update({"networks": 32, "guidance_batch": 128})
+    base.sampling.update({"networks": 32, "guidance_batch": 128, "guidance_rate": "falling"})
     base.averages = (1, 32)
     config.base = base
     config.task = "fashion_mnist"
-    config.widths = (10, 32)
+    config.widths = (16, 32, 64)
     config.gradients = (32, 128)  # of one mini-batch each, for each network
-    config.scales = (1.0, 2.0, 4.0, 16.0)  # of guidance
-    config.rates = (0.003, 0.01, 0.03, 0.1)  # of plain training
+    config.scales = (8.0, 32.0)  # of guidance
+    config.rates = (0.01, 0.03, 0.1)  # of plain training
     return config

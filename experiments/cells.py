@@ -38,16 +38,23 @@ def _cell(config: Config, row: str, seed: int) -> Config:
 
 
 def run_cells(
-    workdir: Workdir, cells: Cells, run: Callable[[Config, str], None]
+    workdir: Workdir,
+    cells: Cells,
+    run: Callable[[Config, str], None],
+    shared: Path | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """The results of all cells, by row; those that are finished are not run again."""
+    """The results of all cells, by row; those that are finished are not run again.
+
+    `shared`: where zoos and flows are kept for cells of the same settings, in other workdirs too.
+    """
+    shared = shared or workdir / "shared"
     results: dict[str, list[dict[str, Any]]] = {row: [] for row, _ in cells}
     # Cells differ in constants only here and there: most of what one compiles serves the others.
     with _compiled_code_kept_in(workdir / "compiled"):
         for (row, seed), cell in cells.items():
             print(f"\n{row}, seed {seed}", flush=True)
             folder = workdir / row / f"seed{seed}"
-            with _shared(workdir, cell, folder):
+            with _shared(shared, cell, folder):
                 run(cell, str(folder))
             results[row].append(json.loads((folder / "results.json").read_text()))
             jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
@@ -55,21 +62,21 @@ def run_cells(
 
 
 @contextmanager
-def _shared(workdir: Workdir, cell: Config, folder: Path) -> Iterator[None]:
+def _shared(shared: Path, cell: Config, folder: Path) -> Iterator[None]:
     """Gives a cell the zoo and the flow that others trained with its settings, or keeps its own."""
     of_zoo = {key: cell.to_dict()[key] for key in OF_ZOOS}
     parts = {"zoo/zoo.safetensors": of_zoo, "checkpoints": of_flow(cell)}
     places = {
-        folder / part: workdir / "shared" / _name(settings) / Path(part).name
+        folder / part: shared / _name(settings) / Path(part).name
         for part, settings in parts.items()
     }
-    for own, shared in places.items():
-        if shared.exists() and not own.exists():
-            _link(shared, own)
+    for own, kept in places.items():
+        if kept.exists() and not own.exists():
+            _link(kept, own)
     yield
-    for own, shared in places.items():
-        if not shared.exists():
-            _link(own, shared)
+    for own, kept in places.items():
+        if not kept.exists():
+            _link(own, kept)
 
 
 def _name(settings: Mapping[str, Any]) -> str:

@@ -32,6 +32,10 @@ from wfm.weights import WeightForm, Weights
 SOLVERS = {"euler": euler, "midpoint": midpoint, "rk4": rk4}
 GRIDS = {"uniform": uniform, "denser_early": denser_early, "denser_late": denser_late}
 GUIDED_AT = {"end_point": True, "x_t": False}
+GUIDANCE_RATES = {
+    "constant": lambda scale: scale,
+    "falling": lambda scale: lambda t: scale * (1 - t),  # the noise of the last batches fades
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +60,12 @@ class Sampling:
         solver = choose(SOLVERS, "sampling.solver", c.solver)
         grid = choose(GRIDS, "sampling.grid", c.grid)
         noise = TangentNoise(c.noise, start=c.noise_start)
+        rate = choose(GUIDANCE_RATES, "sampling.guidance_rate", c.guidance_rate)
         return cls(
             integrator=Integrator(c.steps, solver, grid),
             noise=noise if c.noise else None,
             objective=BatchLoss(form.spec, data, c.guidance_batch, c.guidance_input_noise),
-            guidance=c.guidance,
+            guidance=rate(c.guidance) if c.guidance else 0.0,
             at_end_point=choose(GUIDED_AT, "sampling.guidance_at", c.guidance_at),
             networks=c.networks,
             chunk=c.chunk,

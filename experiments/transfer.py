@@ -19,9 +19,10 @@ import optax
 from jaxtyping import Array, Key
 
 from experiments import mnist
-from experiments.command import Config, UsageError, main
+from experiments.choices import ZOO_RATES
+from experiments.command import Config, UsageError, choose, main
 from experiments.judge import quality, train_on
-from experiments.sampling import GUIDED_AT
+from experiments.sampling import GUIDANCE_RATES, GUIDED_AT
 from experiments.uci import Experiment, prepare
 from experiments.workdir import Workdir
 from wfm.fields import functional
@@ -94,7 +95,6 @@ class Lab:
         for wide in self.wide:
             start = self._widened(wide)
             yield wide, self.reference(wide, "width")
-            yield wide, self.unguided(wide, start)
             yield wide, self.guided(wide, start, "width", ("end_point",))
             yield wide, self.plain(wide, self._of_width(wide), "width")
 
@@ -126,22 +126,13 @@ class Lab:
         self, judge: Experiment, initial: dict[str, Callable[[], Weights]], part: str
     ) -> Iterator[Found]:
         """Networks trained from each of the initial weights, with every rate."""
-        numbers = self.config.gradients
         for way, make in initial.items():
+            make = cache(make)
             yield Point(part, way, _width(judge), 0, 0.0), make
-            for rate in self.config.rates:
-
-                @cache
-                def curve(rate=rate, make=make) -> dict[int, Weights]:
-                    return self._train(judge, make(), rate)
-
-                for n in numbers:
+            for n in self.config.gradients:
+                for rate in self.config.rates:
                     point = Point(part, way, _width(judge), n, rate)
-                    yield point, lambda n=n, curve=curve: curve()[n]
-
-    def unguided(self, judge: Experiment, start: tuple[Flow, Field]) -> Iterator[Found]:
-        point = Point("width", "samples", _width(judge), 0, 0.0)
-        yield point, lambda: self._draw(judge, start, 0, 0.0, "end_point")
+                    yield point, lambda n=n, r=rate, make=make: self._train(judge, make(), r, n)
 
     def _draw(
         self,
@@ -155,26 +146,27 @@ class Lab:
         flow, field = start
         how = judge.sampling
         if scale:
+            rate = GUIDANCE_RATES[self.config.base.sampling.guidance_rate]
             how = dataclasses.replace(
                 how,
                 integrator=Integrator(steps, euler),
-                guidance=scale,
+                guidance=rate(scale),
                 at_end_point=GUIDED_AT[place],
             )
         return how.sampler(flow, judge.form, field)(self.own.keys["sampling"])
 
-    def _train(self, judge: Experiment, initial: Weights, rate: float) -> dict[int, Weights]:
-        """Networks after each number of gradient steps."""
-        numbers = self.config.gradients
+    def _train(self, judge: Experiment, initial: Weights, rate: float, steps: int) -> Weights:
+        """Networks after gradient steps whose rate goes as that of the zoo, for as many."""
+        zoo = judge.config.zoo
         schedule = Schedule(
             batch_size=self.config.base.sampling.guidance_batch,
-            stride=min(numbers),
-            same_batches=self.config.base.zoo.same_batches,
+            stride=steps,
+            same_batches=zoo.same_batches,
         )
-        optimizer = optax.sgd(rate, momentum=MOMENTUM)
+        over_steps = choose(ZOO_RATES, "base.zoo.rate", zoo.rate)
+        optimizer = optax.sgd(over_steps(rate, steps), momentum=MOMENTUM)
         network, task, key = judge.network, judge.task, judge.keys["zoo"]
-        zoo = train_on(network, task, initial, optimizer, key, schedule, max(numbers))
-        return {n: zoo.select(zoo.step == n).weights for n in numbers}
+        return train_on(network, task, initial, optimizer, key, schedule, steps).weights
 
     def _initial(self, judge: Experiment) -> dict[str, Callable[[], Weights]]:
         """Initial weights for another task."""

@@ -16,6 +16,7 @@ from experiments.publish import page
 COMMAND = "python -m experiments.ablation --config=configs/ablation.py:{study} --workdir={run}"
 COLUMNS = {
     "accuracy": "accuracy",
+    "loss": "loss",
     "novelty": "novelty",
     "disagreement": "disagrees",
     "average": "average of 32",
@@ -29,13 +30,14 @@ BARS = {"accuracy": 0.90, "novelty": 0.5, "average": 0.950}
 def table(run: Path) -> str:
     """One line for every row: what was expected, and what came."""
     results, expected = page.load(run, "results"), page.load(run, "config")["expected"]
-    head = ["row", "expected", *COLUMNS.values(), "zoo", "zoo, average", "flow, s"]
+    head = ["row", "expected", *COLUMNS.values(), "zoo", "zoo, average", "parameters", "flow, s"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row, found in results["rows"].items():
-        samples, zoo, seconds = found["samples"], found["zoo"], found["run"]["train seconds"]
+        samples, zoo, of_run = found["samples"], found["zoo"], found["run"]
         cells = [row, expected[row].replace("|", "&#124;")]
         cells += [_cell(samples[metric]) for metric in COLUMNS]
-        cells += [_cell(zoo["accuracy"]), _cell(zoo["average"]), f"{seconds['value']:.0f}"]
+        cells += [_cell(zoo["accuracy"]), _cell(zoo["average"])]
+        cells += [f"{of_run[name]['value']:,.0f}" for name in ("parameters", "train seconds")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

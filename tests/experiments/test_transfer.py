@@ -40,14 +40,16 @@ def test_every_way_is_measured_once_at_equal_gradients(config, tmp_path):
         for n in (2, 4):
             ways = {way for p, way, w, g in at if (p, w, g) == (part, width, n)}
             assert ways == starts | more
-    assert ("width", "samples", 5, 0) in at
+    assert ("width", "from samples", 5, 0) in at
     assert ("width", "trained as the zoo", 5, 16) in at  # 4 epochs of 40 examples, 10 at a time
 
     page = tmp_path / "page"
     publish(page, [run])
     text = page.with_suffix(".md").read_text()
-    (found,) = (p for p in points if (p["way"], p["width"]) == ("samples", 5))
-    assert f"| samples | {found['accuracy']:.4f} ±" in text
+    (found,) = (
+        p for p in points if (p["way"], p["width"], p["gradients"]) == ("from samples", 5, 0)
+    )
+    assert f"| from samples | {found['accuracy']:.4f} ±" in text
     assert page.with_suffix(".png").stat().st_size > 0
     assert len(json.loads(page.with_suffix(".json").read_text())) == 4 * len(points)
 
