@@ -53,6 +53,7 @@ def figures(results: dict[str, Any], row: str) -> dict[str, dict[str, Any]]:
     more = {
         "average": together["average"][AVERAGED]["accuracy"],
         "divergence": together["divergence"]["mean"],
+        "kernel_divergence": together["kernel_divergence"]["mean"],
         "mean_weights": together["mean_weights"]["accuracy"],
         "nll": together["single"]["nll"],
         "ece": together["single"]["ece"],

@@ -25,6 +25,7 @@ from wfm.evaluation import (
     calibration,
     divergences,
     evaluate,
+    kernel_divergences,
     mean_over_pairs,
     model_averages,
     probabilities,
@@ -101,6 +102,7 @@ def _together(experiment: Experiment, reference: Weights, weights: Weights) -> d
         "single": _means(jax.vmap(partial(calibration, labels=test.y))(p)),
         "average": {str(n): _means(calibration(averages[n - 1], test.y)) for n in sizes},
         "divergence": mean_over_pairs(divergences(p)),
+        "kernel_divergence": mean_over_pairs(kernel_divergences(p)),
         "mean_weights": _means(evaluate(network, _mean_weights(experiment, reference, few), test)),
     }
 

@@ -61,6 +61,19 @@ def _quality(figures: Mapping[str, Any]) -> str:
     return f"{accuracy['value']:.3f} ± {accuracy['std']:.3f} / {loss['value']:.3f}"
 
 
+def diversity(runs: Mapping[str, Path]) -> str:
+    """How far the functions of pairs of samples, and of trained networks, are from each other."""
+    lines = ["| networks | divergence | with kernel densities |", "|---|---|---|"]
+    for run in (runs[name] for name in FORMS if name in runs):
+        rows = page.load(run, "results")["rows"]
+        sets = {row: found["samples"] for row, found in rows.items()}
+        sets["trained networks"] = next(iter(rows.values()))["zoo"]
+        for row, found in sets.items():
+            exact, kernel = (found[m]["value"] for m in ("divergence", "kernel_divergence"))
+            lines.append(f"| {row} | {exact:.4f} | {kernel:.5f} |")
+    return "\n".join(dict.fromkeys(lines))
+
+
 def cells(run: Path, row: str) -> list[Path]:
     """The runs of `experiments.mnist` of one row, one for each seed."""
     return [run / row / f"seed{seed}" for seed in page.load(run, "config")["seeds"]]
@@ -87,9 +100,8 @@ def _means(found: Sequence[Mapping[str, float]]) -> str:
     return " | ".join(f"{np.mean([f[metric] for f in found]):.4f}" for metric in CALIBRATION)
 
 
-def draw(runs: Mapping[str, Path], path: Path) -> None:
-    """Accuracy, average and novelty against what each of the studies of growth changes."""
-    grown = {runs[name]: title for name, title in CURVES.items() if name in runs}
+def draw(grown: Mapping[Path, str], path: Path) -> None:
+    """Accuracy, average and novelty against the number that the rows of each run begin with."""
     figure, grid = plt.subplots(
         1, len(grown), figsize=(5.5 * len(grown), 4), layout="constrained", squeeze=False
     )
@@ -131,13 +143,16 @@ def publish(target: Path, runs: Sequence[Path]) -> None:
             shutil.copy(cell / "figures" / f"{name}.png", picture)
             pictures.append(f"![{caption}: {way}]({picture.name})")
     growth = target.with_name(f"{target.name}-growth.png")
-    draw(known, growth)
+    if grown := {known[name]: title for name, title in CURVES.items() if name in known}:
+        draw(grown, growth)
+        pictures.append(f"![Accuracy, average and novelty by what grows]({growth.name})")
     body = [
         "## Beside the published figures\n\nAccuracy ± spread over networks / loss (nats).\n\n"
         + side_by_side(known),
+        "## Diversity\n\nMean over pairs, in nats. Published, with kernel densities: 0.0007 to "
+        "0.0012, trained networks 0.00002.\n\n" + diversity(known),
         "## Alone, averaged, and in one network of mean weights\n\n" + predictive_table(first),
         *pictures,
-        f"![Accuracy, average and novelty against networks and features]({growth.name})",
         *map(ablation.section, runs),
     ]
     every = [record for run in runs for record in records(run)]

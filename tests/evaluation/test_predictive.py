@@ -7,11 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
+from scipy.stats import gaussian_kde
 from sklearn.metrics import brier_score_loss, log_loss
 
 from tests.weights.table import weights
-from wfm.evaluation import calibration, divergences, model_averages, probabilities
+from wfm.evaluation import (
+    calibration,
+    divergences,
+    kernel_divergences,
+    model_averages,
+    probabilities,
+)
 from wfm.evaluation.calibration import BINS
+from wfm.evaluation.predictive import GRID
 from wfm.weights import mlp
 
 SPEC = mlp(4, 3, 3)
@@ -53,6 +61,24 @@ def test_divergences_agree_with_scipy():
 def test_divergences_reach_their_bounds():
     sure = jnp.eye(2)[:, None, :].repeat(3, 1)  # two networks, sure of different classes
     np.testing.assert_allclose(divergences(sure), np.log(2) * (1 - np.eye(2)), atol=1e-6)
+
+
+def test_kernel_divergences_agree_with_scipy():
+    p = jnp.stack([random_probabilities(300, 3, seed=s, sharpness=1 + s) for s in range(3)])
+    found, grid = kernel_divergences(p), np.linspace(0, 1, GRID)
+    density = [[gaussian_kde(np.float64(c))(grid) for c in q.T] for q in p]
+    for i, j in itertools.product(range(3), repeat=2):
+        exact = np.mean(jensenshannon(density[i], density[j], axis=1) ** 2)
+        np.testing.assert_allclose(found[i, j], exact, atol=2e-6)
+    assert found[0, 2] > 0.01
+
+
+def test_kernel_divergences_see_values_and_not_inputs():
+    p = random_probabilities(1, 50, 3)
+    shuffled = jnp.concatenate([p, p[:, ::-1]])
+    np.testing.assert_allclose(kernel_divergences(shuffled), 0, atol=2e-6)
+    sure = jnp.eye(2)[:, None, :].repeat(3, 1)  # constant outputs, without any spread
+    np.testing.assert_allclose(kernel_divergences(sure), np.log(2) * (1 - np.eye(2)), atol=1e-4)
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 2.0, 4.0])

@@ -6,6 +6,7 @@ import pytest
 
 from configs import ablation as configs
 from experiments import ablation, mnist
+from experiments.publish import mnist as mnist_page
 from experiments.publish.ablation import publish
 from tests.experiments.tiny import make_tiny, write_tasks
 
@@ -18,7 +19,7 @@ def test_rows_that_only_sample_otherwise_share_a_flow_and_become_a_page(tmp_path
     make_tiny(config.base)
     config.rows = {
         "base": {},
-        "guided": {"sampling": {"guidance": 0.5}},
+        "guided": {"sampling": {"guidance": 0.5, "guidance_rate": "falling"}},
         "wide": {"field": {"width": 9}},
     }
     config.expected = {"base": "the start", "guided": "better", "wide": "more | of it"}
@@ -49,6 +50,38 @@ def test_rows_that_only_sample_otherwise_share_a_flow_and_become_a_page(tmp_path
     assert page.with_suffix(".png").stat().st_size > 0
     records = json.loads(page.with_suffix(".json").read_text())
     assert {r["row"] for r in records} >= {"base, samples", "base, zoo", "guided, samples"}
+    assert_page_of_mnist(tmp_path, run)
+
+
+def assert_page_of_mnist(folder, run):
+    """The same run under the names of other studies, on the page beside published figures."""
+    names = {
+        "flows": ("Geometric", "Normalized + OT", "Euclidean"),
+        "widths": ("16 features", "8 features", "128 features"),
+    }
+    rows = json.loads((run / "results.json").read_text())["rows"]
+    for study, new in names.items():
+        (folder / study).mkdir()
+        for file, key in (("results", "rows"), ("config", "expected")):
+            content = json.loads((run / f"{file}.json").read_text())
+            content[key] = dict(zip(new, content[key].values(), strict=True))
+            (folder / study / f"{file}.json").write_text(json.dumps(content))
+    page = folder / "mnist"
+    mnist_page.publish(page, [run, folder / "flows", folder / "widths"])
+    text, base = page.with_suffix(".md").read_text(), rows["base"]["samples"]
+    quality = f"{base['accuracy']['value']:.3f} ± {base['accuracy']['std']:.3f}"
+    ours = f"{quality} / {base['loss']['value']:.3f}"
+    assert f"| Geometric | *0.737 ± 0.070 / 1.457* | {ours} |" in text
+    assert "| Euclidean + OT | *0.757 ± 0.077 / 0.753* |  |" in text
+    together = json.loads((run / "guided" / "seed0" / "results.json").read_text())["together"]
+    assert (
+        f"| guided, average of 4 | {together['samples']['average']['4']['accuracy']:.4f} " in text
+    )
+    records = json.loads(page.with_suffix(".json").read_text())
+    (found,) = (r for r in records if (r["row"], r["metric"]) == ("Geometric, samples", "loss"))
+    assert (found["published"], found["value"]) == (1.457, base["loss"]["value"])
+    for name in ("drawn-filters", "guided-averages", "growth"):
+        assert page.with_name(f"mnist-{name}.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize("variant", configs.STUDIES)

@@ -62,9 +62,24 @@ def test_trajectories_come_chunk_by_chunk_and_end_at_the_samples():
     chex.assert_trees_all_close(ends, how.sampler(FLOW, FORM, still)(KEY), atol=1e-5)
 
 
+def test_guidance_that_falls_starts_like_one_that_does_not():
+    def draw(steps, rate):
+        how = sampling(guidance=5.0, steps=steps, guidance_rate=rate)
+        return how.sampler(FLOW, FORM, still)(KEY)
+
+    chex.assert_trees_all_equal(draw(1, "falling"), draw(1, "constant"))
+    many = jax.tree.leaves(draw(2, "falling")), jax.tree.leaves(draw(2, "constant"))
+    assert all((a != b).any() for a, b in zip(*many, strict=True))
+    falling = sampling(guidance=8.0, guidance_rate="falling").guidance
+    assert callable(falling)
+    assert [float(falling(t)) for t in (0.0, 0.75, 1.0)] == [8.0, 2.0, 0.0]
+
+
+@pytest.mark.parametrize("rate", ["constant", "falling"])
 @pytest.mark.parametrize("noise", [0.0, 0.2])
-def test_guidance_lowers_the_loss_of_networks_that_would_stay_as_they_are(noise):
+def test_guidance_lowers_the_loss_of_networks_that_would_stay_as_they_are(noise, rate):
     changes = {"networks": 20, "chunk": 20, "steps": 32, "guidance_input_noise": noise}
+    changes["guidance_rate"] = rate
     draws = (sampling(**changes, guidance=g).sampler(FLOW, FORM, still) for g in (0.0, 5.0))
     plain, guided = (evaluate(NETWORK, draw(KEY), TASK.test) for draw in draws)
     assert guided["loss"].mean() < 0.9 * plain["loss"].mean()

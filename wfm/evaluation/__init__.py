@@ -12,7 +12,7 @@ from wfm.evaluation.novelty import (
     stack_flat,
     with_noise,
 )
-from wfm.evaluation.predictive import divergences, model_averages
+from wfm.evaluation.predictive import divergences, kernel_divergences, model_averages
 
 __all__ = [
     "Nearest",
@@ -22,6 +22,7 @@ __all__ = [
     "crossed_pairs",
     "divergences",
     "evaluate",
+    "kernel_divergences",
     "logits",
     "mean_over_pairs",
     "median_ratio",
