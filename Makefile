@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tables steps gaussian ablation transfer bench test lint fmt clean .venv
+.PHONY: help demo tables steps gaussian ablation mnist transfer bench test lint fmt clean .venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,11 +33,19 @@ gaussian: .venv/.demo ## spread of samples of a Gaussian, into runs/gaussian and
 	$(BIN)/python -m experiments.gaussian --config=configs/gaussian.py --workdir=runs/gaussian
 	$(BIN)/python -m experiments.publish.gaussian docs/results/gaussian runs/gaussian
 
-STUDIES := headline tried
-ablation: .venv/.demo ## what was tried on MNIST, into runs/ablation and docs/results/mnist-ablation.md
-	for study in $(STUDIES); do $(BIN)/python -m experiments.ablation \
-		--config=configs/ablation.py:$$study --workdir=runs/ablation/$$study || exit 1; done
-	$(BIN)/python -m experiments.publish.ablation docs/results/mnist-ablation $(STUDIES:%=runs/ablation/%)
+runs/ablation/%/results.json: | .venv/.demo
+	$(BIN)/python -m experiments.ablation --config=configs/ablation.py:$* \
+		--workdir=$(@D) --config.shared=runs/shared
+
+TRIED := headline tried rates
+ablation: $(TRIED:%=runs/ablation/%/results.json) ## what was tried on MNIST, into runs/ablation and docs/results/mnist-ablation.md
+	$(BIN)/python -m experiments.publish.ablation docs/results/mnist-ablation $(TRIED:%=runs/ablation/%)
+
+MNIST := headline flows lossy guided unfolded widths trajectories large layers
+mnist: $(MNIST:%=runs/ablation/%/results.json) ## new MNIST networks beside published ones, into runs/ablation and docs/results/mnist.md
+	$(BIN)/python -m experiments.publish.mnist docs/results/mnist $(MNIST:%=runs/ablation/%)
+	$(BIN)/python -m experiments.steps --config=configs/steps.py:mnist --workdir=runs/steps/mnist
+	$(BIN)/python -m experiments.publish.steps docs/results/mnist-steps runs/steps/mnist
 
 # The guided flow of the headline and its rivals, with as many gradients.
 RIVALS := --config.task=mnist --config.widths='()' --config.gradients='(1024,)' --config.scales='(128.0,)' \

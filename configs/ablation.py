@@ -184,7 +184,7 @@ STUDIES = {
     "zoos": ZOOS,
     "rates": RATES,
 }
-SEEDS = dict.fromkeys(("headline", "guided", "layers"), (0, 1, 2))
+SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(("headline", "guided", "layers"), (0, 1, 2))
 
 
 def get_config(study: str = "tried") -> ConfigDict:

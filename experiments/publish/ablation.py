@@ -13,7 +13,10 @@ import matplotlib.pyplot as plt
 
 from experiments.publish import page
 
-COMMAND = "python -m experiments.ablation --config=configs/ablation.py:{study} --workdir={run}"
+COMMAND = (
+    "python -m experiments.ablation --config=configs/ablation.py:{study} "
+    "--workdir=runs/ablation/{study} --config.shared=runs/shared"
+)
 COLUMNS = {
     "accuracy": "accuracy",
     "loss": "loss",
@@ -103,7 +106,7 @@ def section(run: Path) -> str:
 
 
 def _command(run: Path) -> str:
-    return COMMAND.format(study=run.name, run=f"runs/ablation/{run.name}")
+    return COMMAND.format(study=run.name)
 
 
 def publish(target: Path, runs: Sequence[Path]) -> None:

@@ -3,7 +3,7 @@
 python -m experiments.publish.transfer docs/results/transfer RUN [RUN …]
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +76,23 @@ def draw(run: Path, path: Path) -> None:
     figure, grid = plt.subplots(
         1, len(panels), figsize=(3.2 * len(panels), 3.8), layout="constrained"
     )
+    ways = dict.fromkeys(p["way"] for points in panels.values() for p in points)
+    colors = {way: f"C{number}" for number, way in enumerate(ways)}
     for axes, (title, points) in zip(grid, panels.items(), strict=True):
-        _panel(axes, points)
+        _panel(axes, points, colors)
         axes.set(title=title, xlabel="gradients", xscale="symlog", xlim=(-0.5, None))
     grid[0].set_ylabel("test accuracy")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
-def _panel(axes: Axes, points: Sequence[Measured]) -> None:
+def _panel(axes: Axes, points: Sequence[Measured], colors: Mapping[str, str]) -> None:
     for way in dict.fromkeys(p["way"] for p in points):
         mine = sorted(_of(points, way=way), key=lambda p: p["gradients"])
         n, value, error = (
             [p[key] for p in mine] for key in ("gradients", "accuracy", "accuracy_error")
         )
-        axes.errorbar(n, value, error, fmt=".-", label=way)
+        axes.errorbar(n, value, error, fmt=".-", color=colors[way], label=way)
     axes.legend(fontsize=6)
 
 
