@@ -62,6 +62,7 @@ SLOW = {"learning_rate": 5e-3}
 LONG = {"steps": 6000}
 LONGER = GUIDED | {"guidance": 16.0, "steps": 1024}
 FALLING = LONGER | {"guidance": 128.0, "guidance_rate": "falling"}
+LONGEST = FALLING | {"guidance": 256.0, "guidance_batch": 256, "steps": 2048, "networks": 32}
 KINDS = ("euclidean", "normalized", "geometric")
 PLAIN_GRAPH = {"kind": "transformer", "fold": False}
 TABLE: dict[str, dict[str, Any]] = {
@@ -112,7 +113,6 @@ TRAJECTORIES: dict[str, Row] = {
         (60, "copies: accurate, and not novel"),
         (240, "between"),
         (1000, "the base"),
-        (3000, "better, and novel"),
         (10_000, "better still"),
     )
 }
@@ -139,6 +139,10 @@ LAYERS: dict[str, Row] = {
     "two hidden layers, guided": (
         "within 0.003 of trained networks",
         TWO_LAYERS | {"sampling": FALLING},
+    ),
+    "two hidden layers, guided longer": (
+        "within 0.001: as many examples as training sees",
+        TWO_LAYERS | {"sampling": LONGEST} | FEW,
     ),
 }
 ZOOS: dict[str, Row] = {

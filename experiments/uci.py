@@ -409,18 +409,20 @@ def evaluate_samples(
 ) -> tuple[dict[str, Any], dict[str, report.Networks]]:
     """Quality and novelty of the samples beside those of the networks they are learned from.
 
-    Also what the figures show of each set of networks.
+    Baselines are made of as many trained networks as there are samples. Also what the figures
+    show of each set of networks.
     """
     network, form, test = experiment.network, experiment.quotient, experiment.task.test
     seen, held_out = trained.seen, trained.held_out
     last = seen.last().weights
+    few = jax.tree.map(lambda a: a[: len(jax.tree.leaves(samples)[0])], last)
     noise_key, pair_key = jax.random.split(experiment.keys["novelty"])
     others = {
         "samples": samples,
         "held_out": held_out.weights,
-        "noisy": with_noise(last, noise_key),
-        "averaged": averaged_pairs(form, last, pair_key),
-        "crossed": crossed_pairs(form, last, pair_key),
+        "noisy": with_noise(few, noise_key),
+        "averaged": averaged_pairs(form, few, pair_key),
+        "crossed": crossed_pairs(form, few, pair_key),
     }
     nearest = Nearest(form, trained.reference, seen.weights)
     distance = {name: nearest.distances(w) for name, w in others.items()}
