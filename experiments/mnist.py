@@ -72,7 +72,11 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     about = {"seed": experiment.config.seed, "parameters": _count(trained.parameters)}
     results = workdir.finish(about | results | {"together": together})
     kernel = next(iter(experiment.network.arrays))
-    pictures = {name: np.asarray(w[kernel][:SHOWN]) for name, w in sets.items()}
+    shown = {name: jax.tree.map(lambda a: a[:SHOWN], w) for name, w in sets.items()}
+    pictures = {
+        name: np.asarray(_aligned(experiment, trained.reference, few)[kernel])
+        for name, few in shown.items()
+    }
     more: dict[str, report.Panel] = {
         "averages": (
             partial(_averages, together=together),
@@ -80,7 +84,7 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
         ),
         "filters": (
             partial(_filters, kernels=pictures),
-            f"First-layer weights: {SHOWN} trained networks above {SHOWN} sampled ones, "
+            f"First-layer weights, aligned: {SHOWN} trained networks above {SHOWN} sampled ones, "
             "a row for each, a picture for each hidden neuron.",
         ),
     }
@@ -110,10 +114,15 @@ def _together(experiment: Experiment, reference: Weights, weights: Weights) -> d
 def _mean_weights(experiment: Experiment, reference: Weights, weights: Weights) -> Weights:
     """One network, stacked: the mean of aligned canonical forms, brought back to their geometry."""
     form = experiment.quotient
-    aligned, _ = align_all(form.spec, reference, encode_all(form, weights))
-    mean = jax.tree.map(lambda a: a.mean(0), aligned)
+    mean = jax.tree.map(lambda a: a.mean(0), _aligned(experiment, reference, weights))
     network = form.decode(form.manifold().project(mean))
     return jax.tree.map(lambda a: a[None], network)
+
+
+def _aligned(experiment: Experiment, reference: Weights, weights: Weights) -> Weights:
+    """Canonical forms of stacked networks, aligned to the reference."""
+    form = experiment.quotient
+    return align_all(form.spec, reference, encode_all(form, weights))[0]
 
 
 def _means(metrics: Mapping[str, Array]) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 python -m experiments.publish.mnist docs/results/mnist RUN [RUN …]
 
-Runs are known by the names of their studies. Pictures of single networks and averages of them are
-those of the first row of the first run, and of its last row.
+Runs are known by the names of their studies. The pictures are those of the first row of the first
+run (drawn), and of its last row (guided).
 """
 
 import shutil
@@ -36,6 +36,7 @@ PICTURES = {
     "averages": "Accuracy of averages",
 }
 CURVES = {"trajectories": "trained networks", "widths": "features of the field"}
+TOGETHER = ("headline", "large")  # studies whose networks are seen alone and averaged
 CALIBRATION = ("accuracy", "nll", "brier", "ece")
 
 
@@ -151,7 +152,8 @@ def publish(target: Path, runs: Sequence[Path]) -> None:
         + side_by_side(known),
         "## Diversity\n\nMean over pairs, in nats. Published, with kernel densities: 0.0007 to "
         "0.0012, trained networks 0.00002.\n\n" + diversity(known),
-        "## Alone, averaged, and in one network of mean weights\n\n" + predictive_table(first),
+        "## Alone, averaged, and in one network of mean weights",
+        *(f"{name}:\n\n{predictive_table(known[name])}" for name in TOGETHER if name in known),
         *pictures,
         *map(ablation.section, runs),
     ]

@@ -67,7 +67,8 @@ def assert_page_of_mnist(folder, run):
             content[key] = dict(zip(new, content[key].values(), strict=True))
             (folder / study / f"{file}.json").write_text(json.dumps(content))
     page = folder / "mnist"
-    mnist_page.publish(page, [run, folder / "flows", folder / "widths"])
+    (folder / "headline").symlink_to(run)
+    mnist_page.publish(page, [folder / "headline", folder / "flows", folder / "widths"])
     text, base = page.with_suffix(".md").read_text(), rows["base"]["samples"]
     quality = f"{base['accuracy']['value']:.3f} ± {base['accuracy']['std']:.3f}"
     ours = f"{quality} / {base['loss']['value']:.3f}"
