@@ -4,6 +4,7 @@ import gzip
 import os
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -69,6 +70,23 @@ def test_splits_are_disjoint_stratified_and_standardised(folder):
     restored = np.rint((ours - ours.min()) * scale + pixels.min()).astype(int)
     np.testing.assert_array_equal(np.sort(restored, 0), np.sort(pixels, 0))
     assert (load_task("mnist", split=1).validation.x != task.validation.x).any()
+
+
+def test_small_images_are_means_of_blocks(folder):
+    image = np.random.default_rng(0).random((2, 28, 28))
+    small = images.shrunk(image)
+    assert small.shape == (2, 8, 8)
+    np.testing.assert_allclose(small[1, 3, 4], image[1, 10:14, 14:18].mean())
+    np.testing.assert_allclose(small[0, 0, 7] * 16, image[0, :2, -2:].sum())  # half of it margin
+    np.testing.assert_allclose(small.sum() * 16, image.sum())
+
+    whole, task = load_task("mnist"), load_task("mnist_8x8")
+    assert task.input_shape == (64,)
+    np.testing.assert_array_equal(task.test.y, whole.test.y)
+    seen = task.train.x.std(0) > 0
+    np.testing.assert_allclose(task.train.x[:, seen].std(0), 1, rtol=1e-5)
+    assert int(seen.sum()) == 12  # pixels of an image of 4 by 3, each a block of its own
+    assert float(jnp.abs(task.test.x[:, ~seen]).max()) == 0
 
 
 def test_images_and_labels_must_be_as_many(folder):

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 
-from wfm.tasks.images import SOURCES, load_images
+from wfm.tasks.images import SOURCES, load_images, load_small_images
 from wfm.tasks.tabular import TABLES, load_table
 from wfm.tasks.task import Task
 
 TASKS: dict[str, Callable[[int], Task]] = {
     **{name: partial(load_table, name) for name in TABLES},
     **{name: partial(load_images, name) for name in SOURCES},
+    **{f"{name}_8x8": partial(load_small_images, name) for name in SOURCES},
 }
 
 
