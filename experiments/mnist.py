@@ -148,11 +148,13 @@ def table(together: Mapping[str, Any]) -> str:
 
 def _averages(axes: Axes, together: Mapping[str, Any]) -> None:
     colors = {"trained": report.COLORS["target"], "samples": report.COLORS["samples"]}
+    sizes = sorted(map(int, together["samples"]["average"]))
     for name, color in colors.items():
-        curve = {int(n): v["accuracy"] for n, v in together[name]["average"].items()}
-        sizes = sorted(curve)
-        axes.plot(sizes, [curve[n] for n in sizes], "o-", color=color, label=report.ROWS[name])
+        curve = [together[name]["average"][str(n)]["accuracy"] for n in sizes]
+        axes.plot(sizes, curve, "o-", color=color, label=report.ROWS[name])
     axes.set(xlabel="networks averaged", ylabel="test accuracy", xscale="log")
+    axes.set(xticks=sizes, xticklabels=sizes)
+    axes.minorticks_off()
     axes.legend()
 
 

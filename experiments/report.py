@@ -167,6 +167,7 @@ def _histogram(axes: Axes, sets: Mapping[str, Networks], metric: str) -> None:
         shares = np.full(len(v), 1 / len(v))
         axes.hist(v, bins, weights=shares, alpha=0.6, color=COLORS[name], label=TITLES[name])
     axes.set(xlabel=f"test {metric}", ylabel="share of networks")
+    axes.locator_params(axis="x", nbins=5)
     axes.legend()
 
 

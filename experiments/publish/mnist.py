@@ -17,6 +17,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments import ablation as studies
 from experiments.publish import ablation, page
 
 # Erdogan (2025, arXiv 2504.03710): MNIST 784-10-10, accuracy with its spread, and loss.
@@ -87,10 +88,10 @@ def predictive_table(run: Path) -> str:
     sets = [("trained", "trained", rows[0]), *(("samples", row, row) for row in rows)]
     for key, title, row in sets:
         found = [page.load(cell, "results")["together"][key] for cell in cells(run, row)]
-        last = max(found[0]["average"], key=int)
+        n = studies.AVERAGED
         lines += [
             f"| {title}, alone | {_means([f['single'] for f in found])} |",
-            f"| {title}, average of {last} | {_means([f['average'][last] for f in found])} |",
+            f"| {title}, average of {n} | {_means([f['average'][n] for f in found])} |",
         ]
         mean = np.mean([f["mean_weights"]["accuracy"] for f in found])
         lines.append(f"| {title}, one of mean weights | {mean:.4f} | | | |")
@@ -113,7 +114,7 @@ def draw(grown: Mapping[Path, str], path: Path) -> None:
         for metric in ("accuracy", "average", "novelty"):
             y = [found[n][metric]["value"] for n in x]
             axes.plot(x, y, "o-", label=ablation.COLUMNS[metric])
-        axes.set(xlabel=title, xscale="log", ylim=(0, None), xticks=x, xticklabels=x)
+        axes.set(xlabel=title, xscale="log", xticks=x, xticklabels=x)
         axes.minorticks_off()
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
