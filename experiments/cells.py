@@ -86,12 +86,22 @@ def _name(settings: Mapping[str, Any]) -> str:
 
 
 def _link(old: Path, new: Path) -> None:
-    """The same under a second name: zoos and states are never changed, and may be large."""
+    """The same under a second name, whole or not at all: other studies may do so now as well.
+
+    Zoos and states are never changed, and may be large, so that links do.
+    """
     new.parent.mkdir(parents=True, exist_ok=True)
+    begun = new.with_name(f"{new.name}.{os.getpid()}")
     if old.is_dir():
-        shutil.copytree(old, new, copy_function=os.link)
+        shutil.copytree(old, begun, copy_function=os.link)
     else:
-        os.link(old, new)
+        os.link(old, begun)
+    try:
+        begun.rename(new)
+    except OSError:  # a folder that another study has made in the meantime
+        shutil.rmtree(begun)
+    else:
+        begun.unlink(missing_ok=True)  # renaming leaves it where the other is the same file
 
 
 @contextmanager
