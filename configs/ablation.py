@@ -66,6 +66,7 @@ LONGER = GUIDED | {"guidance": 16.0, "steps": 1024}
 FALLING = LONGER | {"guidance": 128.0, "guidance_rate": "falling"}
 LONGEST = FALLING | {"guidance": 256.0, "guidance_batch": 256, "steps": 2048, "networks": 32}
 KINDS = ("euclidean", "normalized", "geometric")
+FEW = {"averages": (1, 2, 4, 8, 16, 32)}  # of fewer than 64 networks
 PLAIN_GRAPH = {"kind": "transformer", "fold": False}
 TABLE: dict[str, dict[str, Any]] = {
     f"{kind.capitalize()}{title}": {"flow": {"kind": kind, "coupling": coupling}}
@@ -120,8 +121,7 @@ AS_PUBLISHED: dict[str, Any] = {  # as far as the thesis's appendix names it
         "report_every": 500,
     },
     "sampling": {"solver": "euler", "steps": 64},
-    "averages": (1, 2, 4, 8, 16, 32),
-}
+} | FEW
 FORM = {"last_layer": "sphere", "prediction": "end_point", "sigma": 1e-5}
 PUBLISHED: dict[str, Row] = {
     f"{row}, as published": ("the published figures", AS_PUBLISHED | {"flow": FORM | flow["flow"]})
@@ -131,7 +131,6 @@ WIDTHS: dict[str, Row] = {
     f"{d} features": ("better with each", {"training": SLOW, "field": {"width": d}})
     for d in (8, 16, 32, 64, 128)
 }
-FEW = {"averages": (1, 2, 4, 8, 16, 32)}
 TRAJECTORIES: dict[str, Row] = {
     f"{n:,} networks": (
         expected,
