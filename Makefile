@@ -47,17 +47,14 @@ mnist: $(MNIST:%=runs/ablation/%/results.json) ## new MNIST networks beside publ
 	$(BIN)/python -m experiments.steps --config=configs/steps.py:mnist --workdir=runs/steps/mnist
 	$(BIN)/python -m experiments.publish.steps docs/results/mnist-steps runs/steps/mnist
 
-# The guided flow of the headline and its rivals, with as many gradients.
-RIVALS := --config.task=mnist --config.widths='()' --config.gradients='(1024,)' --config.scales='(128.0,)' \
-	--config.base.field.own_embedding=all --config.base.flow.coupling=independent --config.base.training.steps=6000
-# Networks for the 8 by 8 pixels of scikit-learn's digits, and as many pixels of MNIST.
-DIGITS := --config.base.task=digits --config.task=mnist_8x8 --config.widths='()' --config.base.zoo.batch_size=32 \
-	--config.base.zoo.epochs=60 --config.base.zoo.burn_in=59 --config.base.zoo.stride=33
-transfer: .venv/.demo ## MNIST flows for Fashion-MNIST and other widths, into runs/transfer and docs/results/transfer.md
-	$(BIN)/python -m experiments.transfer --config=configs/transfer.py --workdir=runs/transfer
-	$(BIN)/python -m experiments.transfer --config=configs/transfer.py --workdir=runs/rivals $(RIVALS)
-	$(BIN)/python -m experiments.transfer --config=configs/transfer.py --workdir=runs/digits $(DIGITS)
-	$(BIN)/python -m experiments.publish.transfer docs/results/transfer runs/transfer runs/digits runs/rivals
+TRANSFERS := fashion digits rivals
+TRANSFER_SEEDS := 0 1 2
+transfer: .venv/.demo ## flows for other tasks and widths, into runs/transfer and docs/results/transfer.md
+	for variant in $(TRANSFERS); do for seed in $(TRANSFER_SEEDS); do $(BIN)/python -m experiments.transfer \
+		--config=configs/transfer.py:$$variant --config.base.seed=$$seed \
+		--workdir=runs/transfer/$$variant/seed$$seed || exit 1; done; done
+	$(BIN)/python -m experiments.publish.transfer docs/results/transfer \
+		$(foreach variant,$(TRANSFERS),$(TRANSFER_SEEDS:%=runs/transfer/$(variant)/seed%))
 
 bench: .venv/.demo ## race PyTorch and measure growth, into runs/bench and docs/results/bench.md
 	@$(PIP) torch==2.13.0 geoopt==0.5.1

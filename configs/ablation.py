@@ -141,6 +141,7 @@ TRAJECTORIES: dict[str, Row] = {
         (60, "copies: accurate, and not novel"),
         (240, "between"),
         (1000, "the base"),
+        (3000, "between"),
         (10_000, "better still"),
     )
 }
@@ -186,6 +187,10 @@ HEADLINE: dict[str, Row] = {
         "longer guidance, in steps as short, raises the average",
         {"training": LONG, "sampling": LONGER},
     ),
+    "6,000 steps, guided longer": (
+        "the average of trained networks: as many examples as they see",
+        {"training": LONG, "sampling": LONGEST} | FEW,
+    ),
 }
 RATES: dict[str, Row] = {
     "slow": (
@@ -217,7 +222,9 @@ STUDIES = {
     "zoos": ZOOS,
     "rates": RATES,
 }
-SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(("headline", "guided", "layers"), (0, 1, 2))
+SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(
+    ("headline", "flows", "guided", "layers"), (0, 1, 2)
+)
 
 
 def get_config(study: str = "tried") -> ConfigDict:

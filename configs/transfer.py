@@ -1,8 +1,11 @@
-"""The MNIST flow used for Fashion-MNIST and for other widths: `experiments.transfer`.
+"""Flows used for other tasks and for other widths: `experiments.transfer`.
 
-Command    python -m experiments.transfer --config=configs/transfer.py --workdir=runs/transfer
+Command    make transfer
+Variants   fashion: from MNIST to Fashion-MNIST and to wider networks; digits: from scikit-learn's
+           digits to MNIST in as many pixels; rivals: the guided flow of the headline on its own
+           task, against training with as many gradients
 Hardware   2 CPU cores
-Time       on one core, widths 16 and 32: 27 minutes beside other runs, and a zoo and a flow, 5 more
+Time       docs/results/transfer.md, for each seed
 Expected   docs/results/transfer.md
 """
 
@@ -12,10 +15,34 @@ from ml_collections import ConfigDict
 
 from configs import mnist
 
+CHANGES: dict[str, dict[str, Any]] = {
+    "fashion": {},
+    "digits": {
+        "task": "mnist_8x8",
+        "widths": (),
+        "base": {
+            "task": "digits",
+            "zoo": {"batch_size": 32, "epochs": 60, "burn_in": 59, "stride": 33},
+        },
+    },
+    "rivals": {
+        "task": "mnist",
+        "widths": (),
+        "gradients": (1024,),
+        "scales": (128.0,),
+        "base": {
+            "field": {"own_embedding": "all"},
+            "flow": {"coupling": "independent"},
+            "training": {"steps": 6000},
+        },
+    },
+}
 
-def get_config() -> ConfigDict:
-    """An equivariant field, which serves networks of every width."""
+
+def get_config(variant: str = "fashion") -> ConfigDict:
+    """An equivariant field, which serves networks of every width; `rivals`: the headline's."""
     config: Any = ConfigDict()
+    config.variant = variant
     base: Any = mnist.get_config("geometric")
     base.field.own_embedding = "fixed"
     base.flow.coupling = "equivariant"
@@ -27,4 +54,5 @@ def get_config() -> ConfigDict:
     config.gradients = (32, 128)  # of one mini-batch each, for each network
     config.scales = (8.0, 32.0)  # of guidance
     config.rates = (0.01, 0.03, 0.1)  # of plain training
+    config.update(CHANGES[variant])
     return config

@@ -85,9 +85,15 @@ def _flags(argv: Sequence[str]) -> tuple[Any, Any, list[str]]:
         rest = values(list(argv))
         if values.config is not None:
             dict(values.config)  # a config that failed to load raises when it is used
+    except KeyError as error:
+        raise UsageError(
+            f"the config file has no variant {error}; the text at its beginning names those it has"
+        ) from error
     except Exception as error:
         # Errors from inside a config file come as text of a traceback: its last line tells.
-        raise UsageError(str(error).strip().splitlines()[-1].split("Error: ", 1)[-1]) from error
+        raise UsageError(
+            str(error).strip().splitlines()[-1].split("Error: ", 1)[-1].strip()
+        ) from error
     finally:
         sys.argv = real
     return values.config, values.workdir, rest[1:]

@@ -1,8 +1,11 @@
-"""The page of transfer: runs of `experiments.transfer`, the first of which is drawn.
+"""The page of transfer: runs of `experiments.transfer`, the first of which are drawn.
 
 python -m experiments.publish.transfer docs/results/transfer RUN [RUN …]
+
+Runs that differ in nothing but the seed are seen as one.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +14,54 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 
 from configs import transfer
 from experiments.publish import page
 
-COMMAND = "python -m experiments.transfer --config=configs/transfer.py --workdir={run}"
+COMMAND = "python -m experiments.transfer --config=configs/transfer.py:{variant} --workdir={run}"
 METRICS = {"accuracy": "", "average": "", "loss": "nats", "validation_accuracy": ""}
 Measured = dict[str, Any]
+
+
+def alike(runs: Iterable[Path]) -> list[list[Path]]:
+    """The runs that differ in nothing but the seed, together."""
+    found: dict[str, list[Path]] = {}
+    for run in runs:
+        config = page.load(run, "config")
+        del config["base"]["seed"]
+        found.setdefault(json.dumps(config, sort_keys=True), []).append(run)
+    return list(found.values())
+
+
+def over_seeds(runs: Iterable[Path]) -> list[Measured]:
+    """What `best` chooses of each run, averaged over runs."""
+    found: dict[tuple, list[Measured]] = {}
+    for run in runs:
+        for p in best(page.load(run, "results")["points"]):
+            found.setdefault(_place(p), []).append(p)
+    return list(map(_mean, found.values()))
+
+
+def _mean(points: Sequence[Measured]) -> Measured:
+    """Means, with the standard error over seeds; of one seed, that over its networks."""
+    accuracies = [p["accuracy"] for p in points]
+    errors = {"accuracy_error": np.std(accuracies, ddof=1) / len(points) ** 0.5}
+    means = {name: np.mean([p[name] for p in points]) for name in ("accuracy", "average")}
+    settings = {"settings": sorted({p["setting"] for p in points})}
+    return points[0] | means | settings | (errors if len(points) > 1 else {})
+
+
+def _place(point: Measured) -> tuple:
+    return tuple(point[key] for key in ("part", "way", "width", "gradients"))
 
 
 def best(points: Iterable[Measured]) -> list[Measured]:
     """Of the settings of each way and number of gradients the one best on validation data."""
     chosen: dict[tuple, Measured] = {}
     for p in points:
-        key = p["part"], p["way"], p["width"], p["gradients"]
+        key = _place(p)
         if key not in chosen or p["validation_accuracy"] > chosen[key]["validation_accuracy"]:
             chosen[key] = p
     return list(chosen.values())
@@ -45,32 +81,31 @@ def table(points: Sequence[Measured]) -> str:
 def _cell(point: Measured | None) -> str:
     if point is None:
         return ""
-    error, setting = point["accuracy_error"], point["setting"]
-    at = f" ({setting:g})" if setting else ""
+    error, settings = point["accuracy_error"], [f"{s:g}" for s in point["settings"] if s]
+    at = f" ({', '.join(settings)})" if settings else ""
     return f"{point['accuracy']:.4f} ± {error:.4f} / {point['average']:.4f}{at}"
 
 
-def section(run: Path) -> str:
-    """All that one run found."""
-    config, chosen = page.load(run, "config"), best(page.load(run, "results")["points"])
+def section(runs: Sequence[Path]) -> str:
+    """All that runs of one kind found."""
+    config, found = page.load(runs[0], "config"), over_seeds(runs)
     own, other = config["base"]["task"], config["task"]
-    parts = [f"### {other}, from networks of {own}", table(_of(chosen, part="task"))]
+    parts = [f"### {other}, from networks of {own}", table(_of(found, part="task"))]
     for width in config["widths"]:
-        parts += [f"### {own}, width {width}", table(_of(chosen, part="width", width=width))]
-    title = f"## From {own} to {other}, seed {config['base']['seed']}"
-    about = f"{title}\n\n`{_command(run)}`. {page.cost(run)}"
-    return "\n\n".join([about, *parts])
+        parts += [f"### {own}, width {width}", table(_of(found, part="width", width=width))]
+    costs = "\n".join(f"- `{_command(run)}`. {page.cost(run)}" for run in runs)
+    return "\n\n".join([f"## From {own} to {other}", costs, *parts])
 
 
 def _of(points: Sequence[Measured], **where: Any) -> list[Measured]:
     return [p for p in points if all(p[key] == value for key, value in where.items())]
 
 
-def draw(run: Path, path: Path) -> None:
+def draw(runs: Sequence[Path], path: Path) -> None:
     """Accuracy against gradients: of the other task, and of the own one at every width."""
-    config, chosen = page.load(run, "config"), best(page.load(run, "results")["points"])
-    panels = {config["task"]: _of(chosen, part="task")} | {
-        f"{config['base']['task']}, width {w}": _of(chosen, part="width", width=w)
+    config, found = page.load(runs[0], "config"), over_seeds(runs)
+    panels = {config["task"]: _of(found, part="task")} | {
+        f"{config['base']['task']}, width {w}": _of(found, part="width", width=w)
         for w in config["widths"]
     }
     figure, grid = plt.subplots(
@@ -113,15 +148,18 @@ def records(run: Path) -> list[page.Record]:
 
 
 def _command(run: Path) -> str:
-    return COMMAND.format(run=run) + page.options(run, transfer.get_config())
+    variant = page.load(run, "config")["variant"]
+    command = COMMAND.format(variant=variant, run=run)
+    return command + page.options(run, transfer.get_config(variant))
 
 
 def publish(target: Path, runs: Sequence[Path]) -> None:
     """Write the page, its records and its picture."""
     picture = f"![Accuracy against gradients]({target.name}.png)"
-    body = "\n\n".join([picture, *map(section, runs)])
+    studies = alike(runs)
+    body = "\n\n".join([picture, *map(section, studies)])
     page.write(target, runs[0], body, [record for run in runs for record in records(run)])
-    draw(runs[0], target.with_suffix(".png"))
+    draw(studies[0], target.with_suffix(".png"))
 
 
 if __name__ == "__main__":

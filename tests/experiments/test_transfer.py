@@ -10,7 +10,7 @@ import pytest
 from configs import transfer as configs
 from experiments import transfer
 from experiments.command import UsageError
-from experiments.publish.transfer import best, publish
+from experiments.publish.transfer import alike, best, over_seeds, publish, table
 from tests.experiments.tiny import make_tiny, write_tasks
 from wfm.weights import mlp
 
@@ -83,6 +83,33 @@ def test_settings_are_chosen_on_validation_data():
         where | {"gradients": 4, "setting": 1.0, "accuracy": 0.5, "validation_accuracy": 0.1},
     ]
     assert best(points) == points[1:]
+
+
+def test_runs_of_several_seeds_are_seen_as_one(config, tmp_path):
+    where = {"part": "task", "way": "from He", "width": 3, "gradients": 2, "setting": 0.1}
+    runs = [tmp_path / f"seed{seed}" for seed in range(3)]
+    for seed, run in enumerate(runs):
+        run.mkdir()
+        config.base.seed = seed
+        (run / "config.json").write_text(json.dumps(config.to_dict()))
+        point = {"accuracy": 0.5 + 0.1 * seed, "accuracy_error": 0.0, "average": 0.3 * seed}
+        results = {"points": [where | point | {"validation_accuracy": 0.5}]}
+        (run / "results.json").write_text(json.dumps(results))
+    assert alike(runs) == [runs]
+    (mean,) = over_seeds(runs)
+    assert mean["accuracy"] == pytest.approx(0.6)
+    assert mean["accuracy_error"] == pytest.approx(0.1 / 3**0.5)  # standard error of three seeds
+    assert mean["average"] == pytest.approx(0.3)
+    assert "| from He | 0.6000 ± 0.0577 / 0.3000 (0.1) |" in table(over_seeds(runs))
+
+
+@pytest.mark.parametrize("variant", configs.CHANGES)
+def test_presets_of_every_variant_are_ready(variant, tmp_path, monkeypatch):
+    write_tasks(tmp_path, monkeypatch, "mnist", "fashion_mnist")
+    config = configs.get_config(variant)
+    lab = transfer.Lab(config)
+    assert lab.other.config.task == config.task
+    assert config.variant == variant
 
 
 def test_he_has_the_variance_of_its_paper():

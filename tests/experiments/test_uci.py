@@ -158,6 +158,7 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
             "does not divide among 3 devices; take batch_size 33",
         ),
         (["--config.devices=9"], "9 devices asked for, but JAX sees 8 (cpu); ask for no more"),
+        (["--config=configs/transfer.py:nix"], "the config file has no variant 'nix'"),
         (["--workdri=x"], "workdri"),
         (["extra"], "unexpected argument 'extra'"),
     ],
