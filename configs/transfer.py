@@ -28,9 +28,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "rivals": {
         "task": "mnist",
         "widths": (),
-        "gradients": (1024,),
-        "scales": (128.0,),
+        "gradients": (512, 2048),
+        "scales": (64.0, 256.0),
         "base": {
+            "sampling": {"guidance_batch": 256, "guidance_rate": "hill"},
             "field": {"own_embedding": "all"},
             "flow": {"coupling": "independent"},
             "training": {"steps": 6000},

@@ -73,7 +73,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.sampling.noise = 0.0  # scale of a tangent step before each step
     config.sampling.noise_start = 0.0  # from this time on
     config.sampling.guidance = 0.0  # scale of the gradient of the training loss
-    config.sampling.guidance_rate = "constant"  # or falling: to 0 at t = 1
+    config.sampling.guidance_rate = "constant"  # or falling: to 0 at t = 1; hill: from and to 0
     config.sampling.guidance_at = "end_point"  # or x_t
     config.sampling.guidance_batch = 32
     config.sampling.guidance_input_noise = 0.0  # guidance towards robustness

@@ -35,6 +35,7 @@ GUIDED_AT = {"end_point": True, "x_t": False}
 GUIDANCE_RATES = {
     "constant": lambda scale: scale,
     "falling": lambda scale: lambda t: scale * (1 - t),  # the noise of the last batches fades
+    "hill": lambda scale: lambda t: 4 * scale * t * (1 - t),  # nor is the first guess followed
 }
 
 

@@ -15,7 +15,7 @@ from configs import uci as uci_config
 from experiments import gaussian, steps
 from experiments.publish.gaussian import publish as publish_gaussian
 from experiments.publish.steps import publish as publish_steps
-from experiments.sampling import Sampling
+from experiments.sampling import GUIDANCE_RATES, Sampling
 from wfm.evaluation import evaluate
 from wfm.flows import EndPoint, Flow, Integrator, Velocity, midpoint
 from wfm.tasks import load_task
@@ -70,12 +70,18 @@ def test_guidance_that_falls_starts_like_one_that_does_not():
     chex.assert_trees_all_equal(draw(1, "falling"), draw(1, "constant"))
     many = jax.tree.leaves(draw(2, "falling")), jax.tree.leaves(draw(2, "constant"))
     assert all((a != b).any() for a, b in zip(*many, strict=True))
-    falling = sampling(guidance=8.0, guidance_rate="falling").guidance
-    assert callable(falling)
-    assert [float(falling(t)) for t in (0.0, 0.75, 1.0)] == [8.0, 2.0, 0.0]
 
 
-@pytest.mark.parametrize("rate", ["constant", "falling"])
+@pytest.mark.parametrize(
+    ("rate", "values"), [("falling", [8.0, 4.0, 2.0, 0.0]), ("hill", [0.0, 8.0, 6.0, 0.0])]
+)
+def test_guidance_is_as_large_as_its_rate_says(rate, values):
+    scale = sampling(guidance=8.0, guidance_rate=rate).guidance
+    assert callable(scale)
+    assert [float(scale(t)) for t in (0.0, 0.5, 0.75, 1.0)] == values
+
+
+@pytest.mark.parametrize("rate", GUIDANCE_RATES)
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_guidance_lowers_the_loss_of_networks_that_would_stay_as_they_are(noise, rate):
     changes = {"networks": 20, "chunk": 20, "steps": 32, "guidance_input_noise": noise}

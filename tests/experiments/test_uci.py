@@ -152,7 +152,7 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
         (["--config.sampling.noise_start=1.0"], "window with 0 ≤ start < end ≤ 1"),
         (["--config.sampling.guidance=-1.0"], "config.sampling.guidance is -1.0; it cannot"),
         (["--config.sampling.guidance_at=x_0"], "choose one of end_point, x_t"),
-        (["--config.sampling.guidance_rate=cosine"], "choose one of constant, falling"),
+        (["--config.sampling.guidance_rate=cosine"], "choose one of constant, falling, hill"),
         (
             ["--config.devices=3"],
             "does not divide among 3 devices; take batch_size 33",
