@@ -41,7 +41,7 @@ TRIED := headline tried rates
 ablation: $(TRIED:%=runs/ablation/%/results.json) ## what was tried on MNIST, into runs/ablation and docs/results/mnist-ablation.md
 	$(BIN)/python -m experiments.publish.ablation docs/results/mnist-ablation $(TRIED:%=runs/ablation/%)
 
-MNIST := large headline flows lossy guided unfolded widths trajectories layers
+MNIST := headline large flows lossy guided unfolded widths trajectories layers
 mnist: $(MNIST:%=runs/ablation/%/results.json) ## new MNIST networks beside published ones, into runs/ablation and docs/results/mnist.md
 	$(BIN)/python -m experiments.publish.mnist docs/results/mnist $(MNIST:%=runs/ablation/%)
 	$(BIN)/python -m experiments.steps --config=configs/steps.py:mnist --workdir=runs/steps/mnist

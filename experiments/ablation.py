@@ -12,11 +12,11 @@ from typing import Any
 
 from experiments import mnist
 from experiments.cells import cells_of, over_seeds, run_cells
-from experiments.command import Config, main
+from experiments.command import Config, UsageError, main
+from experiments.judge import AVERAGED
 from experiments.report import figures_of
 from experiments.workdir import Workdir
 
-AVERAGED = "32"  # networks of the average that rows are compared by
 STAGES = ("zoo", "train", "sample", "total")
 COLUMNS = ("accuracy", "loss", "novelty", "disagreement", "average", "divergence")
 
@@ -25,7 +25,7 @@ def run(config: Config, path: str) -> None:
     """All cells, then their means over seeds."""
     cells = cells_of(config)
     for cell in cells.values():
-        mnist.check(cell)  # refuses wrong settings before hours of work
+        check(cell)  # refuses wrong settings before hours of work
     workdir = Workdir(path, config)
     shared = Path(config.shared) if config.shared else None
     results = run_cells(workdir, cells, mnist.run, shared)
@@ -33,6 +33,16 @@ def run(config: Config, path: str) -> None:
     workdir.finish({"seeds": list(config.seeds), "rows": rows})
     shutil.rmtree(workdir / "compiled", ignore_errors=True)
     print(table(rows))
+
+
+def check(cell: Config) -> None:
+    """An error where a cell cannot be run, or gives no average to compare it by."""
+    mnist.check(cell)
+    if AVERAGED not in cell.averages:
+        raise UsageError(
+            f"config.base.averages is {tuple(cell.averages)}, or a row makes it so; rows are "
+            f"compared by the average of {AVERAGED} networks: add {AVERAGED}"
+        )
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
@@ -51,7 +61,7 @@ def figures(results: dict[str, Any], row: str) -> dict[str, dict[str, Any]]:
     """Every figure of one row of a run of `experiments.mnist`."""
     together = results["together"][row]
     more = {
-        "average": together["average"][AVERAGED]["accuracy"],
+        "average": together["average"][str(AVERAGED)]["accuracy"],
         "divergence": together["divergence"]["mean"],
         "kernel_divergence": together["kernel_divergence"]["mean"],
         "mean_weights": together["mean_weights"]["accuracy"],

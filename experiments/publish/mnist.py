@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments import ablation as studies
+from experiments.judge import AVERAGED
 from experiments.publish import ablation, page
 
 # Erdogan (2025, arXiv 2504.03710): MNIST 784-10-10, accuracy with its spread, and loss.
@@ -88,7 +88,7 @@ def predictive_table(run: Path) -> str:
     sets = [("trained", "trained", rows[0]), *(("samples", row, row) for row in rows)]
     for key, title, row in sets:
         found = [page.load(cell, "results")["together"][key] for cell in cells(run, row)]
-        n = studies.AVERAGED
+        n = str(AVERAGED)
         lines += [
             f"| {title}, alone | {_means([f['single'] for f in found])} |",
             f"| {title}, average of {n} | {_means([f['average'][n] for f in found])} |",

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from configs import ablation as configs
-from experiments import ablation, mnist
+from experiments import ablation
+from experiments.command import UsageError
 from experiments.publish import mnist as mnist_page
 from experiments.publish.ablation import publish
 from tests.experiments.tiny import make_tiny, write_tasks
@@ -14,7 +15,8 @@ from tests.experiments.tiny import make_tiny, write_tasks
 @pytest.mark.slow
 def test_rows_that_only_sample_otherwise_share_a_flow_and_become_a_page(tmp_path, monkeypatch):
     write_tasks(tmp_path, monkeypatch, "mnist")
-    monkeypatch.setattr(ablation, "AVERAGED", "4")
+    for module in (ablation, mnist_page):
+        monkeypatch.setattr(module, "AVERAGED", 4)
     config = configs.get_config("tried")
     make_tiny(config.base)
     config.rows = {
@@ -93,4 +95,13 @@ def test_every_row_of_a_preset_is_a_possible_experiment_with_an_expectation(
     config = configs.get_config(variant)
     assert config.rows.keys() == config.expected.keys()
     for cell in ablation.cells_of(config).values():
-        mnist.check(cell)
+        ablation.check(cell)
+
+
+def test_rows_without_the_average_they_are_compared_by_are_refused(tmp_path, monkeypatch):
+    write_tasks(tmp_path, monkeypatch, "mnist")
+    config = configs.get_config("tried")
+    config.base.averages = (1, 2)
+    with pytest.raises(UsageError, match="compared by the average of 32 networks: add 32"):
+        ablation.run(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
