@@ -33,7 +33,7 @@ SOLVERS = {"euler": euler, "midpoint": midpoint, "rk4": rk4}
 GRIDS = {"uniform": uniform, "denser_early": denser_early, "denser_late": denser_late}
 GUIDED_AT = {"end_point": True, "x_t": False}
 GUIDANCE_RATES = {
-    "constant": lambda scale: scale,
+    "constant": lambda scale: lambda t: scale,
     "falling": lambda scale: lambda t: scale * (1 - t),  # the noise of the last batches fades
     "hill": lambda scale: lambda t: 4 * scale * t * (1 - t),  # nor is the first guess followed
 }

@@ -17,11 +17,11 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Key
+from jaxtyping import Array, ArrayLike, Key
 
 from experiments.command import Config, UsageError, choose, main
 from experiments.judge import quality, train_on
-from experiments.sampling import SOLVERS
+from experiments.sampling import GUIDANCE_RATES, SOLVERS
 from experiments.uci import Experiment, Trained, prepare
 from experiments.workdir import Workdir
 from wfm.evaluation import Nearest
@@ -31,6 +31,7 @@ from wfm.training import MetricsLog
 from wfm.weights import Weights
 
 LARGEST_RATE = 0.1  # of a gradient step: much longer ones lead away
+ADAM_RATE = 1e-3  # as its authors recommend (Kingma & Ba 2015, arXiv 1412.6980, Algorithm 1)
 KEYS = ("way", "steps")
 
 
@@ -76,7 +77,7 @@ def _networks(
     batch = config.base.sampling.guidance_batch
     of_guidance = dataclasses.replace(experiment.schedule, batch_size=batch)
     samplers = {
-        (solver, scale): _sampler(experiment, trained, solver, scale)
+        (solver, scale): _sampler(config, experiment, trained, solver, scale)
         for solver in dict.fromkeys((*config.solvers, "euler"))
         for scale in (0.0, config.guidance)
     }
@@ -95,7 +96,7 @@ def _networks(
         draws = jax.random.split(experiment.keys["prior"], experiment.sampling.networks)
         return jax.vmap(experiment.initial.random)(draws)
 
-    adam = optax.adam(config.base.zoo.learning_rate)
+    adam = optax.adam(ADAM_RATE)
     for n in config.steps:
         for solver in config.solvers:
             for name, scale in {"": 0.0, " guided": config.guidance}.items():
@@ -103,20 +104,27 @@ def _networks(
         yield "adam from prior", n, lambda n=n: descended(prior(), n, adam)
         unguided = lambda n=n: drawn("euler", n, 0.0)  # noqa: E731
         yield "adam from samples", n, lambda n=n, u=unguided: descended(u(), n, adam)
-        # Guidance with n Euler steps goes as far down as n gradient steps with this rate.
-        sgd = optax.sgd(min(config.guidance / n, LARGEST_RATE))
+        # Guidance with n Euler steps goes as far down as n gradient steps with these rates.
+        scale = _scale(config, config.guidance, n)
+        sgd = optax.sgd(lambda i, n=n, scale=scale: scale(i / n) / n)
         yield "descent from samples", n, lambda n=n, u=unguided, o=sgd: descended(u(), n, o)
         yield "descent from prior", n, lambda n=n, o=sgd: descended(prior(), n, o)
 
 
+def _scale(config: Config, guidance: float, steps: ArrayLike) -> Callable[[Array], Array]:
+    """The scale of guidance as a function of t, no longer than that many steps allow."""
+    rate = GUIDANCE_RATES[config.base.sampling.guidance_rate]
+    return rate(jnp.minimum(guidance, LARGEST_RATE * steps))
+
+
 def _sampler(
-    experiment: Experiment, trained: Trained, solver: str, guidance: float
+    config: Config, experiment: Experiment, trained: Trained, solver: str, guidance: float
 ) -> Callable[[Key[Array, ""], int], Weights]:
     """From a key and a number of steps to new networks, compiled once for all numbers."""
     how = experiment.sampling
 
     def one(key: Key[Array, ""], steps: Array) -> Weights:
-        scale = (lambda t: jnp.minimum(guidance, LARGEST_RATE * steps)) if guidance else 0.0
+        scale = _scale(config, guidance, steps) if guidance else 0.0
         flow = dataclasses.replace(how, guidance=scale).guided(trained.flow, key)
         point = sample_in_steps(flow, trained.field, key, SOLVERS[solver], steps)
         return experiment.form.decode(point)
