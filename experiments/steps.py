@@ -104,11 +104,15 @@ def _networks(
         yield "adam from prior", n, lambda n=n: descended(prior(), n, adam)
         unguided = lambda n=n: drawn("euler", n, 0.0)  # noqa: E731
         yield "adam from samples", n, lambda n=n, u=unguided: descended(u(), n, adam)
-        # Guidance with n Euler steps goes as far down as n gradient steps with these rates.
-        scale = _scale(config, config.guidance, n)
-        sgd = optax.sgd(lambda i, n=n, scale=scale: scale(i / n) / n)
+        sgd = optax.sgd(descent_rates(config, n))
         yield "descent from samples", n, lambda n=n, u=unguided, o=sgd: descended(u(), n, o)
         yield "descent from prior", n, lambda n=n, o=sgd: descended(prior(), n, o)
+
+
+def descent_rates(config: Config, steps: int) -> Callable[[ArrayLike], Array]:
+    """Learning rates with which so many gradient steps go as far down as guided Euler steps."""
+    scale = _scale(config, config.guidance, steps)
+    return lambda done: scale(jnp.minimum(done / steps, 1.0)) / steps
 
 
 def _scale(config: Config, guidance: float, steps: ArrayLike) -> Callable[[Array], Array]:

@@ -124,6 +124,17 @@ def test_the_number_of_steps_need_not_be_known_in_advance(prediction):
     assert len(traces) == before
 
 
+@pytest.mark.parametrize(
+    ("rate", "expected"), [("constant", [0.05, 0.05, 0.05]), ("falling", [0.05, 0.025, 0.0])]
+)
+def test_descent_goes_as_far_down_as_guidance_and_stays_there(rate, expected):
+    config = steps_config.get_config()
+    config.base.sampling.guidance_rate = rate
+    rates = steps.descent_rates(config, 200)  # guidance of 10
+    np.testing.assert_allclose([rates(done) for done in (0, 100, 200)], expected, rtol=1e-6)
+    assert rates(300) == rates(200)  # whole epochs are trained, and what comes after is dropped
+
+
 @pytest.mark.slow
 def test_a_small_steps_study_measures_every_way_once(tmp_path):
     config = steps_config.get_config()
