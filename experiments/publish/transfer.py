@@ -46,11 +46,12 @@ def over_seeds(runs: Iterable[Path]) -> list[Measured]:
 
 def _mean(points: Sequence[Measured]) -> Measured:
     """Means, with the standard error over seeds; of one seed, that over its networks."""
-    accuracies = [p["accuracy"] for p in points]
-    errors = {"accuracy_error": np.std(accuracies, ddof=1) / len(points) ** 0.5}
     means = {name: np.mean([p[name] for p in points]) for name in ("accuracy", "average")}
     settings = {"settings": sorted({p["setting"] for p in points})}
-    return points[0] | means | settings | (errors if len(points) > 1 else {})
+    if len(points) > 1:
+        spread = np.std([p["accuracy"] for p in points], ddof=1)
+        means["accuracy_error"] = spread / len(points) ** 0.5
+    return points[0] | means | settings
 
 
 def _place(point: Measured) -> tuple:
