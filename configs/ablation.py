@@ -7,8 +7,7 @@ Command    make ablation
 Studies    headline, tried, rates, zoos; flows, lossy, guided, unfolded, widths, trajectories,
            large, layers; published: all settings of the thesis, for an accelerator
 Hardware   2 CPU cores, 6 GB; trajectories and large 7 GB
-Time       on one core: tried 56 minutes, headline 48; those of
-           the others stand in the pages below
+Time       on one core: tried 56 minutes, headline 48; the others: in the pages below
 Expected   docs/results/mnist-ablation.md, docs/results/mnist.md
 """
 
