@@ -44,6 +44,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.flow.sigma = 1e-4
     config.flow.time_b = 2.0  # t ~ Beta(1, b)
     config.flow.prediction = "velocity"  # or end_point
+    config.flow.weighting = "arrays"  # what counts alike in the loss; or entries, or none
 
     config.field = ConfigDict()
     config.field.kind = "transformer"  # full_transformer, pna; or mlp: reads width and depth alone

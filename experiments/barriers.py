@@ -14,7 +14,7 @@ import jax
 from experiments import report
 from experiments.choices import matchings
 from experiments.command import Config, main
-from experiments.uci import Experiment, encode_all, permute_all
+from experiments.experiment import Experiment, encode_all, permute_all
 from experiments.workdir import Workdir
 from wfm.evaluation import barriers, mean_over_pairs
 from wfm.weights import Permutation, Weights, align_all, barycentre

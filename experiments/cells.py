@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.command import Config, UsageError, choose
-from experiments.uci import of_flow
+from experiments.experiment import of_flow
 from experiments.workdir import Workdir
 
 OF_ZOOS = ("task", "split", "hidden", "activation", "seed", "zoo")  # what a zoo depends on

@@ -56,6 +56,12 @@ KINDS = {
 }
 PREDICTIONS = {"end_point": EndPoint(), "velocity": Velocity()}
 OPTIMIZERS = {"adam": adam, "muon": muon}
+# What the loss divides each array's error by, from the typical size and the number of its entries.
+WEIGHTINGS: dict[str, Callable[[float, int], float]] = {
+    "arrays": lambda size, dim: size * dim**0.5,  # arrays count alike, whatever their size
+    "entries": lambda size, dim: size,  # entries count alike: large arrays count most
+    "none": lambda size, dim: 1.0,  # the metric of the manifold
+}
 
 
 def _sgd(

@@ -1,13 +1,16 @@
 """How good networks are, and what plain training makes of them for as many gradients."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key
 
-from wfm.evaluation import evaluate, probabilities
+from experiments.experiment import Experiment
+from experiments.uci import Trained
+from wfm.evaluation import Nearest, evaluate, probabilities
 from wfm.tasks import Task, accuracy
 from wfm.weights import Weights, WeightSpec
 from wfm.zoo import Schedule, WeightSet, train_zoo
@@ -28,6 +31,18 @@ def quality(network: WeightSpec, task: Task, weights: Weights) -> dict[str, floa
     few = jax.tree.map(lambda a: a[:AVERAGED], weights)
     p = probabilities(network, few, task.test.x).mean(0)
     return found | {"average": float(accuracy(jnp.log(p), task.test.y))}
+
+
+def judge_of(experiment: Experiment, trained: Trained) -> Callable[[Weights], dict[str, float]]:
+    """From networks to their quality on test and validation data, and their novelty."""
+    nearest = Nearest(experiment.quotient, trained.reference, trained.seen.weights)
+    unit = jnp.median(nearest.distances(trained.held_out.weights))
+
+    def judge(networks: Weights) -> dict[str, float]:
+        novelty = float(jnp.median(nearest.distances(networks)) / unit)
+        return quality(experiment.network, experiment.task, networks) | {"novelty": novelty}
+
+    return judge
 
 
 def train_on(

@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 
 from experiments import report
 from experiments.command import Config, UsageError, main
-from experiments.uci import Experiment, encode_all, evaluate_samples, prepare, sample
+from experiments.experiment import Experiment, encode_all
+from experiments.uci import evaluate_samples, prepare, sample
 from experiments.workdir import Workdir
 from wfm.evaluation import (
     calibration,

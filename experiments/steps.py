@@ -20,11 +20,11 @@ import optax
 from jaxtyping import Array, ArrayLike, Key
 
 from experiments.command import Config, UsageError, choose, main
-from experiments.judge import quality, train_on
+from experiments.experiment import Experiment
+from experiments.judge import judge_of, train_on
 from experiments.sampling import GUIDANCE_RATES, SOLVERS
-from experiments.uci import Experiment, Trained, prepare
+from experiments.uci import Trained, prepare
 from experiments.workdir import Workdir
-from wfm.evaluation import Nearest
 from wfm.flows import Field, Flow, Integrator, MakeSolver
 from wfm.manifolds import Point
 from wfm.training import MetricsLog
@@ -46,7 +46,7 @@ def run(config: Config, path: str) -> None:
     points = MetricsLog(workdir / "points.jsonl")
     done = {tuple(p[k] for k in KEYS) for p in points.read()}
     trained = prepare(experiment, workdir)
-    judge = _judge(experiment, trained)
+    judge = judge_of(experiment, trained)
     with workdir.stage("measure"):
         for way, steps, networks in _networks(config, experiment, trained):
             where = dict(zip(KEYS, (way, steps), strict=True))
@@ -55,18 +55,6 @@ def run(config: Config, path: str) -> None:
                 print(where, flush=True)
     zoo = judge(trained.seen.weights)
     workdir.finish({"seed": config.base.seed, "zoo": zoo, "points": points.read()})
-
-
-def _judge(experiment: Experiment, trained: Trained) -> Callable[[Weights], dict[str, float]]:
-    """From networks to their quality on test and validation data, and their novelty."""
-    nearest = Nearest(experiment.quotient, trained.reference, trained.seen.weights)
-    unit = jnp.median(nearest.distances(trained.held_out.weights))
-
-    def judge(networks: Weights) -> dict[str, float]:
-        novelty = float(jnp.median(nearest.distances(networks)) / unit)
-        return quality(experiment.network, experiment.task, networks) | {"novelty": novelty}
-
-    return judge
 
 
 def _networks(

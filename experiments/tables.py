@@ -12,6 +12,7 @@ from typing import Any
 from experiments import barriers, uci
 from experiments.cells import cells_of, over_seeds, run_cells
 from experiments.command import Config, main
+from experiments.experiment import Experiment
 from experiments.report import ROWS, figures_of
 from experiments.workdir import Workdir
 
@@ -22,13 +23,13 @@ def run(config: Config, path: str) -> None:
     """All cells, then barriers."""
     configs = cells_of(config)
     for cell in configs.values():
-        uci.Experiment(cell)  # refuses wrong settings before hours of work
+        Experiment(cell)  # refuses wrong settings before hours of work
     workdir = Workdir(path, config)
     cells = run_cells(workdir, configs, uci.run)
     with workdir.stage("barriers"):
         first = next(iter(configs.values()))
         first.zoo.networks = config.barriers.networks
-        found = barriers.measure(uci.Experiment(first), workdir / "barriers.png")
+        found = barriers.measure(Experiment(first), workdir / "barriers.png")
     rows = {row: summary(results, "samples") for row, results in cells.items()}
     rows["zoo"] = summary(next(iter(cells.values())), "target")
     workdir.finish({"seeds": list(config.seeds), "rows": rows, "barriers": found})

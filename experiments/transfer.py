@@ -21,9 +21,10 @@ from jaxtyping import Array, Key
 from experiments import mnist
 from experiments.choices import ZOO_RATES
 from experiments.command import Config, UsageError, choose, main
+from experiments.experiment import Experiment
 from experiments.judge import quality, train_on
 from experiments.sampling import GUIDANCE_RATES, GUIDED_AT
-from experiments.uci import Experiment, prepare
+from experiments.uci import prepare
 from experiments.workdir import Workdir
 from wfm.fields import functional
 from wfm.flows import Field, Flow, Integrator, euler
