@@ -33,9 +33,11 @@ gaussian: .venv/.demo ## spread of samples of a Gaussian, into runs/gaussian and
 	$(BIN)/python -m experiments.gaussian --config=configs/gaussian.py --workdir=runs/gaussian
 	$(BIN)/python -m experiments.publish.gaussian docs/results/gaussian runs/gaussian
 
+# Experiments on MNIST use each other's zoos and flows where their settings are the same.
+SHARED := --config.shared=runs/shared
 runs/ablation/%/results.json: | .venv/.demo
 	$(BIN)/python -m experiments.ablation --config=configs/ablation.py:$* \
-		--workdir=$(@D) --config.shared=runs/shared
+		--workdir=$(@D) $(SHARED)
 
 TRIED := headline tried rates levers
 ablation: $(TRIED:%=runs/ablation/%/results.json) ## what was tried on MNIST, into runs/ablation and docs/results/mnist-ablation.md
@@ -45,10 +47,10 @@ PATHS := geometric euclidean
 MNIST := headline large flows lossy guided unfolded widths trajectories layers
 mnist: $(MNIST:%=runs/ablation/%/results.json) ## new MNIST networks beside published ones, into runs/ablation and docs/results/mnist.md
 	$(BIN)/python -m experiments.publish.mnist docs/results/mnist $(MNIST:%=runs/ablation/%)
-	$(BIN)/python -m experiments.steps --config=configs/steps.py:mnist --workdir=runs/steps/mnist
+	$(BIN)/python -m experiments.steps --config=configs/steps.py:mnist --workdir=runs/steps/mnist $(SHARED)
 	$(BIN)/python -m experiments.publish.steps docs/results/mnist-steps runs/steps/mnist
 	for kind in $(PATHS); do $(BIN)/python -m experiments.path_errors \
-		--config=configs/path_errors.py:$$kind --workdir=runs/path_errors/$$kind || exit 1; done
+		--config=configs/path_errors.py:$$kind --workdir=runs/path_errors/$$kind $(SHARED) || exit 1; done
 	$(BIN)/python -m experiments.publish.path_errors docs/results/mnist-path $(PATHS:%=runs/path_errors/%)
 
 TRANSFERS := fashion digits rivals
@@ -56,7 +58,7 @@ TRANSFER_SEEDS := 0 1 2
 transfer: .venv/.demo ## flows for other tasks and widths, into runs/transfer and docs/results/transfer.md
 	for variant in $(TRANSFERS); do for seed in $(TRANSFER_SEEDS); do $(BIN)/python -m experiments.transfer \
 		--config=configs/transfer.py:$$variant --config.base.seed=$$seed \
-		--workdir=runs/transfer/$$variant/seed$$seed || exit 1; done; done
+		--workdir=runs/transfer/$$variant/seed$$seed $(SHARED) || exit 1; done; done
 	$(BIN)/python -m experiments.publish.transfer docs/results/transfer \
 		$(foreach variant,$(TRANSFERS),$(TRANSFER_SEEDS:%=runs/transfer/$(variant)/seed%))
 

@@ -248,7 +248,7 @@ def get_config(study: str = "tried") -> ConfigDict:
     """Every row trains the flow of `base` with the row's changes, once for each seed."""
     config: Any = ConfigDict()
     config.seeds = SEEDS.get(study, (0,))
-    config.shared = ""  # folder of zoos and flows for other studies too; else in the workdir
+    config.shared = ""  # folder of zoos and flows for other runs too; else in the workdir
     config.base = mnist.get_config()
     config.rows = {row: changes for row, (_, changes) in STUDIES[study].items()}
     config.expected = {row: expected for row, (expected, _) in STUDIES[study].items()}

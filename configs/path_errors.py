@@ -16,6 +16,7 @@ from configs import mnist
 def get_config(variant: str = "geometric") -> ConfigDict:
     """A flow of `configs/mnist.py`, at the learning rate of its studies."""
     config: Any = ConfigDict()
+    config.shared = ""  # folder of zoos and flows for other runs too
     base: Any = mnist.get_config(variant)
     base.training.learning_rate = 5e-3
     config.base = base

@@ -17,6 +17,7 @@ from configs import mnist, uci
 def get_config(variant: str = "geometric") -> ConfigDict:
     """The demo's flow or one of its siblings, or that of MNIST, sampled in every way."""
     config: Any = ConfigDict()
+    config.shared = ""  # folder of zoos and flows for other runs too
     config.variant = variant
     base: Any = mnist.get_config() if variant == "mnist" else uci.get_config(variant)
     base.sampling.networks = 100

@@ -43,6 +43,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 def get_config(variant: str = "fashion") -> ConfigDict:
     """An equivariant field, which serves networks of every width; `rivals`: the headline's."""
     config: Any = ConfigDict()
+    config.shared = ""  # folder of zoos and flows for other runs too
     config.variant = variant
     base: Any = mnist.get_config("geometric")
     base.field.own_embedding = "fixed"

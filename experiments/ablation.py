@@ -7,7 +7,6 @@ command resumes. `experiments.publish.ablation` makes a page of it.
 """
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 from experiments import mnist
@@ -27,8 +26,7 @@ def run(config: Config, path: str) -> None:
     for cell in cells.values():
         check(cell)  # refuses wrong settings before hours of work
     workdir = Workdir(path, config)
-    shared = Path(config.shared) if config.shared else None
-    results = run_cells(workdir, cells, mnist.run, shared)
+    results = run_cells(workdir, cells, mnist.run, config.shared)
     rows = {row: summary(found) for row, found in results.items()}
     workdir.finish({"seeds": list(config.seeds), "rows": rows})
     shutil.rmtree(workdir / "compiled", ignore_errors=True)

@@ -1,9 +1,6 @@
 """Cells of a table: the run of a base config with a row's changes and a seed, for every pair."""
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +11,8 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.command import Config, UsageError, choose
-from experiments.experiment import of_flow
+from experiments.sharing import sharing
 from experiments.workdir import Workdir
-
-OF_ZOOS = ("task", "split", "hidden", "activation", "seed", "zoo")  # what a zoo depends on
 
 Cells = dict[tuple[str, int], Config]
 Figures = Mapping[str, Mapping[str, Any]]  # of one run: `value` of each, `std` over its networks
@@ -41,7 +36,7 @@ def run_cells(
     workdir: Workdir,
     cells: Cells,
     run: Callable[[Config, str], None],
-    shared: Path | None = None,
+    shared: str | Path = "",
 ) -> dict[str, list[dict[str, Any]]]:
     """The results of all cells, by row; those that are finished are not run again.
 
@@ -54,54 +49,11 @@ def run_cells(
         for (row, seed), cell in cells.items():
             print(f"\n{row}, seed {seed}", flush=True)
             folder = workdir / row / f"seed{seed}"
-            with _shared(shared, cell, folder):
+            with sharing(shared, cell, folder):
                 run(cell, str(folder))
             results[row].append(json.loads((folder / "results.json").read_text()))
             jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
     return results
-
-
-@contextmanager
-def _shared(shared: Path, cell: Config, folder: Path) -> Iterator[None]:
-    """Gives a cell the zoo and the flow that others trained with its settings, or keeps its own."""
-    of_zoo = {key: cell.to_dict()[key] for key in OF_ZOOS}
-    parts = {"zoo/zoo.safetensors": of_zoo, "checkpoints": of_flow(cell)}
-    places = {
-        folder / part: shared / _name(settings) / Path(part).name
-        for part, settings in parts.items()
-    }
-    for own, kept in places.items():
-        if kept.exists() and not own.exists():
-            _link(kept, own)
-    yield
-    for own, kept in places.items():
-        if not kept.exists():
-            _link(own, kept)
-
-
-def _name(settings: Mapping[str, Any]) -> str:
-    """A name for all that some settings describe."""
-    text = json.dumps(settings, sort_keys=True, default=list)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _link(old: Path, new: Path) -> None:
-    """The same under a second name, whole or not at all: other studies may do so now as well.
-
-    Zoos and states are never changed, and may be large, so that links do.
-    """
-    new.parent.mkdir(parents=True, exist_ok=True)
-    begun = new.with_name(f"{new.name}.{os.getpid()}")
-    if old.is_dir():
-        shutil.copytree(old, begun, copy_function=os.link)
-    else:
-        os.link(old, begun)
-    try:
-        begun.rename(new)
-    except OSError:  # a folder that another study has made in the meantime
-        shutil.rmtree(begun)
-    else:
-        begun.unlink(missing_ok=True)  # renaming leaves it where the other is the same file
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from experiments.uci import Trained
 from wfm.evaluation import Nearest, evaluate, probabilities
 from wfm.tasks import Task, accuracy
 from wfm.weights import Weights, WeightSpec
-from wfm.zoo import Schedule, WeightSet, train_zoo
+from wfm.zoo import Schedule, train_zoo
 
 AVERAGED = 32  # the most networks whose predictions are averaged
 
@@ -53,9 +53,8 @@ def train_on(
     key: Key[Array, ""],
     schedule: Schedule,
     steps: int,
-) -> WeightSet:
-    """Networks after each of the schedule's strides, up to `steps` gradient steps."""
+) -> Weights:
+    """Networks after `steps` gradient steps, on the batches of a schedule."""
     epochs = -(-steps // schedule.epoch(len(task.train)))
-    schedule = dataclasses.replace(schedule, epochs=epochs, burn_in=0)
-    zoo = train_zoo(network, task, initial, optimizer, key, schedule)
-    return zoo.select(zoo.step <= steps)
+    schedule = dataclasses.replace(schedule, epochs=epochs, burn_in=0, stride=steps, stop=steps)
+    return train_zoo(network, task, initial, optimizer, key, schedule).weights

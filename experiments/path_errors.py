@@ -19,6 +19,7 @@ from jaxtyping import Array, ArrayLike, Float, Key
 from experiments.command import Config, UsageError, main
 from experiments.experiment import Experiment
 from experiments.judge import judge_of
+from experiments.sharing import sharing
 from experiments.uci import Trained, prepare
 from experiments.workdir import Workdir
 from wfm.batching import map_batched
@@ -34,7 +35,8 @@ def run(config: Config, path: str) -> None:
         raise UsageError(f"config.times is {tuple(config.times)}; choose times from 0 to below 1")
     experiment = Experiment(config.base)
     workdir = Workdir(path, config)
-    trained = prepare(experiment, workdir)
+    with sharing(config.shared, config.base, workdir.path):
+        trained = prepare(experiment, workdir)
     judge, lead_on = judge_of(experiment, trained), leader(experiment, trained)
     sets = {"seen": trained.seen.last(), "unseen": trained.held_out.last()}
     points: list[dict[str, Any]] = []
@@ -58,7 +60,10 @@ def leader(
 
     @jax.jit
     def lead_on(x0: Point, x1: Point, keys: Key[Array, " n"], t: ArrayLike):
-        one = lambda example: led_on(flow, field, how.integrator, *example, t)  # noqa: E731
+        def one(example: tuple[Point, Point, Key[Array, ""]]) -> tuple[Point, Array]:
+            x0, x1, key = example
+            return led_on(flow, field, how.integrator, x0, x1, key, t)
+
         ends, losses = map_batched(one, (x0, x1, keys), how.chunk)
         return jax.vmap(experiment.form.decode)(ends), losses
 

@@ -23,6 +23,7 @@ from experiments.command import Config, UsageError, choose, main
 from experiments.experiment import Experiment
 from experiments.judge import judge_of, train_on
 from experiments.sampling import GUIDANCE_RATES, SOLVERS
+from experiments.sharing import sharing
 from experiments.uci import Trained, prepare
 from experiments.workdir import Workdir
 from wfm.flows import Field, Flow, Integrator, MakeSolver
@@ -45,7 +46,8 @@ def run(config: Config, path: str) -> None:
     workdir = Workdir(path, config)
     points = MetricsLog(workdir / "points.jsonl")
     done = {tuple(p[k] for k in KEYS) for p in points.read()}
-    trained = prepare(experiment, workdir)
+    with sharing(config.shared, config.base, workdir.path):
+        trained = prepare(experiment, workdir)
     judge = judge_of(experiment, trained)
     with workdir.stage("measure"):
         for way, steps, networks in _networks(config, experiment, trained):
@@ -76,9 +78,8 @@ def _networks(
 
     def descended(initial: Weights, steps: int, optimizer: Any) -> Weights:
         """After as many gradient steps on mini-batches of the training data."""
-        schedule = dataclasses.replace(of_guidance, stride=steps)
         network, task = experiment.network, experiment.task
-        return train_on(network, task, initial, optimizer, key, schedule, steps).weights
+        return train_on(network, task, initial, optimizer, key, of_guidance, steps)
 
     def prior() -> Weights:
         draws = jax.random.split(experiment.keys["prior"], experiment.sampling.networks)
@@ -100,7 +101,7 @@ def _networks(
 def descent_rates(config: Config, steps: int) -> Callable[[ArrayLike], Array]:
     """Learning rates with which so many gradient steps go as far down as guided Euler steps."""
     scale = _scale(config, config.guidance, steps)
-    return lambda done: scale(jnp.minimum(done / steps, 1.0)) / steps
+    return lambda done: scale(jnp.asarray(done) / steps) / steps
 
 
 def _scale(config: Config, guidance: float, steps: ArrayLike) -> Callable[[Array], Array]:

@@ -10,7 +10,7 @@ command resumes. `experiments.publish.transfer` makes a page of it.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ from experiments.command import Config, UsageError, choose, main
 from experiments.experiment import Experiment
 from experiments.judge import quality, train_on
 from experiments.sampling import GUIDANCE_RATES, GUIDED_AT
+from experiments.sharing import sharing
 from experiments.uci import prepare
 from experiments.workdir import Workdir
 from wfm.fields import functional
@@ -86,7 +87,8 @@ class Lab:
 
     def prepare(self, workdir: Workdir) -> None:
         """Train the flow, or read it."""
-        self.trained = prepare(self.own, workdir)
+        with sharing(self.config.shared, self.config.base, workdir.path):
+            self.trained = prepare(self.own, workdir)
 
     def parts(self) -> Iterator[tuple[Experiment, Iterator[Found]]]:
         """Points to measure, each with the experiment whose task they are judged by."""
@@ -99,6 +101,7 @@ class Lab:
             yield wide, self.guided(wide, start, "width", ("end_point",))
             yield wide, self.plain(wide, self._of_width(wide), "width")
 
+    @cached_property
     def _samples(self) -> Weights:
         return self._draw(self.own, self._native, 0, 0.0, "end_point")
 
@@ -161,20 +164,19 @@ class Lab:
         zoo = judge.config.zoo
         schedule = Schedule(
             batch_size=self.config.base.sampling.guidance_batch,
-            stride=steps,
             same_batches=zoo.same_batches,
         )
         over_steps = choose(ZOO_RATES, "base.zoo.rate", zoo.rate)
         optimizer = optax.sgd(over_steps(rate, steps), momentum=MOMENTUM)
         network, task, key = judge.network, judge.task, judge.keys["zoo"]
-        return train_on(network, task, initial, optimizer, key, schedule, steps).weights
+        return train_on(network, task, initial, optimizer, key, schedule, steps)
 
     def _initial(self, judge: Experiment) -> dict[str, Callable[[], Weights]]:
         """Initial weights for another task."""
         n, seen = self.config.base.sampling.networks, self.trained.seen.last().weights
         return self._untrained(judge) | {
             "from trained networks": lambda: jax.tree.map(lambda a: a[:n], seen),
-            "from samples": self._samples,
+            "from samples": lambda: self._samples,
         }
 
     def _of_width(self, judge: Experiment) -> dict[str, Callable[[], Weights]]:
@@ -182,7 +184,7 @@ class Lab:
         return self._untrained(judge) | {
             "from samples": lambda: self._draw(judge, self._widened(judge), 0, 0.0, "end_point"),
             "from samples side by side": lambda: side_by_side(
-                self.own.network, judge.network, self._samples()
+                self.own.network, judge.network, self._samples
             ),
         }
 

@@ -17,8 +17,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments import report
+from experiments.cells import over_seeds
 from experiments.judge import AVERAGED
 from experiments.publish import ablation, page
+from experiments.report import figures_of
 
 # Erdogan (2025, arXiv 2504.03710): MNIST 784-10-10, accuracy with its spread, and loss.
 PUBLISHED = {
@@ -37,6 +40,7 @@ PICTURES = {
     "averages": "Accuracy of averages",
 }
 CURVES = {"trajectories": "trained networks", "widths": "features of the field"}
+TRIVIAL = ("held_out", "noisy", "averaged", "crossed")
 TOGETHER = ("headline", "large")  # studies whose networks are seen alone and averaged
 CALIBRATION = ("accuracy", "nll", "brier", "ece")
 
@@ -74,6 +78,19 @@ def diversity(runs: Mapping[str, Path]) -> str:
             exact, kernel = (found[m]["value"] for m in ("divergence", "kernel_divergence"))
             lines.append(f"| {row} | {exact:.4f} | {kernel:.5f} |")
     return "\n".join(dict.fromkeys(lines))
+
+
+def novelty_table(run: Path) -> str:
+    """How new samples are, beside held-out networks and trivial ways to new ones, over seeds."""
+    lines = ["| networks | accuracy | loss | novelty | disagrees |", "|---" * 5 + "|"]
+    rows = list(page.load(run, "results")["rows"])
+    trivial = [(report.ROWS[kind], kind, rows[0]) for kind in TRIVIAL]
+    for title, kind, row in [*trivial, *((row, "samples", row) for row in rows)]:
+        found = [figures_of(page.load(cell, "results"), kind) for cell in cells(run, row)]
+        means = over_seeds(found)
+        shown = ("accuracy", "loss", "novelty", "disagreement")
+        lines.append(f"| {title} | {' | '.join(f'{means[m]["value"]:.4f}' for m in shown)} |")
+    return "\n".join(lines)
 
 
 def cells(run: Path, row: str) -> list[Path]:
@@ -153,6 +170,7 @@ def publish(target: Path, runs: Sequence[Path]) -> None:
         + side_by_side(known),
         "## Diversity\n\nMean over pairs, in nats. Published, with kernel densities: 0.0007 to "
         "0.0012, trained networks 0.00002.\n\n" + diversity(known),
+        "## Novelty, beside trivial ways to new networks\n\n" + novelty_table(first),
         "## Alone, averaged, and in one network of mean weights",
         *(f"{name}:\n\n{predictive_table(known[name])}" for name in TOGETHER if name in known),
         *pictures,

@@ -79,6 +79,23 @@ def test_full_batch_training_equals_a_plain_loop():
             np.testing.assert_allclose(zoo.weights[name][i], w[name], atol=1e-5)
 
 
+@pytest.mark.parametrize("stop", [3, 8])
+def test_training_that_stops_early_went_the_same_way(stop):
+    def train(**change):
+        schedule = Schedule(epochs=2, batch_size=16, burn_in=0, stride=1, **change)
+        return train_zoo(
+            SPEC, TASK, initial(2), optax.sgd(0.1, momentum=0.9), jax.random.key(1), schedule
+        )
+
+    whole, early = train(), train(stop=stop)
+    assert int(early.step.max()) == stop < int(whole.step.max())
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        whole.select(whole.step <= stop).weights,
+        early.weights,
+    )
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_networks_see_the_same_batches_if_so_scheduled(same):
     schedule = Schedule(epochs=3, batch_size=16, burn_in=1, stride=10, same_batches=same)
@@ -168,6 +185,7 @@ def test_broken_zoos_name_their_trajectories(zoo):
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"stride": 0}, "stride must be at least 1"),
         ({"burn_in": 50}, "burn_in must lie in"),
+        ({"stop": 0}, "stop must be at least 1"),
     ],
 )
 def test_impossible_schedules(change, message):

@@ -22,7 +22,8 @@ from wfm.zoo.weight_set import WeightSet
 class Schedule(eqx.Module):
     """How long to train, on which batches, and what to keep.
 
-    After `burn_in` epochs every `stride`-th step is kept. With `same_batches` all networks see the
+    After `burn_in` epochs every `stride`-th step is kept. Training ends with the last epoch, or
+    with step `stop` if that comes first. With `same_batches` all networks see the
     examples in one order, and differ by their initial weights alone: their first layers are then
     one large product, and no network gathers a batch of its own.
     """
@@ -32,11 +33,14 @@ class Schedule(eqx.Module):
     burn_in: int = 10
     stride: int = 4
     same_batches: bool = False
+    stop: int | None = None
 
     def __check_init__(self):
         for name in ("epochs", "batch_size", "stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.stop is not None and self.stop < 1:
+            raise ValueError(f"stop must be at least 1, got {self.stop}")
         if not 0 <= self.burn_in < self.epochs:
             raise ValueError(
                 f"burn_in must lie in 0 … epochs - 1 = {self.epochs - 1}, got {self.burn_in}"
@@ -48,7 +52,8 @@ class Schedule(eqx.Module):
 
     def steps(self, n_examples: int) -> int:
         """Steps in all."""
-        return self.epochs * self.epoch(n_examples)
+        steps = self.epochs * self.epoch(n_examples)
+        return steps if self.stop is None else min(self.stop, steps)
 
 
 class _Learners(eqx.Module):
@@ -97,11 +102,12 @@ def train_zoo(
     if n < 1:
         raise ValueError("no network to train: the initial weights are empty")
     burn_in = schedule.burn_in * schedule.epoch(len(task.train))
-    n_snapshots = (schedule.steps(len(task.train)) - burn_in) // schedule.stride
+    after_burn_in = schedule.steps(len(task.train)) - burn_in
+    n_snapshots = after_burn_in // schedule.stride
     if n_snapshots < 1:
         raise ValueError(
-            f"no snapshot falls into the {schedule.epochs - schedule.burn_in} epochs after "
-            f"burn-in; lower the stride ({schedule.stride}) or train longer"
+            f"no snapshot falls into the {after_burn_in} steps after burn-in; "
+            f"lower the stride ({schedule.stride}) or train longer"
         )
     if at_once is not None and at_once < 1:
         raise ValueError(f"at_once must be at least 1, got {at_once}")
