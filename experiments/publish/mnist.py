@@ -88,8 +88,8 @@ def novelty_table(run: Path) -> str:
     for title, kind, row in [*trivial, *((row, "samples", row) for row in rows)]:
         found = [figures_of(page.load(cell, "results"), kind) for cell in cells(run, row)]
         means = over_seeds(found)
-        shown = ("accuracy", "loss", "novelty", "disagreement")
-        lines.append(f"| {title} | {' | '.join(f'{means[m]["value"]:.4f}' for m in shown)} |")
+        shown = (means[m]["value"] for m in ("accuracy", "loss", "novelty", "disagreement"))
+        lines.append(f"| {title} | {' | '.join(f'{value:.4f}' for value in shown)} |")
     return "\n".join(lines)
 
 
