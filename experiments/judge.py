@@ -15,6 +15,8 @@ from wfm.tasks import Task, accuracy
 from wfm.weights import Weights, WeightSpec
 from wfm.zoo import Schedule, train_zoo
 
+Judge = Callable[[Weights], dict[str, float]]
+
 AVERAGED = 32  # the most networks whose predictions are averaged
 
 
@@ -33,7 +35,7 @@ def quality(network: WeightSpec, task: Task, weights: Weights) -> dict[str, floa
     return found | {"average": float(accuracy(jnp.log(p), task.test.y))}
 
 
-def judge_of(experiment: Experiment, trained: Trained) -> Callable[[Weights], dict[str, float]]:
+def judge_of(experiment: Experiment, trained: Trained) -> Judge:
     """From networks to their quality on test and validation data, and their novelty."""
     nearest = Nearest(experiment.quotient, trained.reference, trained.seen.weights)
     unit = jnp.median(nearest.distances(trained.held_out.weights))

@@ -22,7 +22,7 @@ from experiments import mnist
 from experiments.choices import ZOO_RATES
 from experiments.command import Config, UsageError, choose, main
 from experiments.experiment import Experiment
-from experiments.judge import quality, train_on
+from experiments.judge import Judge, judge_of, quality, train_on
 from experiments.sampling import GUIDANCE_RATES, GUIDED_AT
 from experiments.sharing import sharing
 from experiments.uci import prepare
@@ -57,10 +57,10 @@ def run(config: Config, path: str) -> None:
     log = MetricsLog(workdir / "points.jsonl")
     done = {tuple(p[name] for name in Point._fields) for p in log.read()}
     with workdir.stage("measure"):
-        for experiment, points in lab.parts():
+        for judge, points in lab.parts():
             for point, networks in points:
                 if point not in done:
-                    found = quality(experiment.network, experiment.task, networks())
+                    found = judge(networks())
                     log.write(**point._asdict(), **found)
                     print(f"{point}: {found['accuracy']:.4f}, {found['average']:.4f}", flush=True)
     workdir.finish({"seed": config.base.seed, "points": log.read()})
@@ -79,10 +79,10 @@ class Lab:
                 "hidden layer"
             )
         self.wide = [_changed(config.base, hidden=(width,)) for width in config.widths]
-        if self.own.network.groups["in"].size != self.other.network.groups["in"].size:
+        if self.own.network.groups != self.other.network.groups:
             raise UsageError(
-                f"config.task is {config.task!r}, whose inputs are not as many as those of "
-                f"config.base.task; choose a task of images as large"
+                f"config.task is {config.task!r}, whose inputs or classes are not as many as those "
+                "of config.base.task; choose a task of images as large, of as many classes"
             )
 
     def prepare(self, workdir: Workdir) -> None:
@@ -90,16 +90,23 @@ class Lab:
         with sharing(self.config.shared, self.config.base, workdir.path):
             self.trained = prepare(self.own, workdir)
 
-    def parts(self) -> Iterator[tuple[Experiment, Iterator[Found]]]:
-        """Points to measure, each with the experiment whose task they are judged by."""
-        yield self.other, self.reference(self.other, "task")
-        yield self.other, self.guided(self.other, self._native, "task")
-        yield self.other, self.plain(self.other, self._initial(self.other), "task")
+    def parts(self) -> Iterator[tuple[Judge, Iterator[Found]]]:
+        """Points to measure, each with how they are judged."""
+        judge = self._judge(self.other)
+        yield judge, self.reference(self.other, "task")
+        yield judge, self.guided(self.other, self._native, "task")
+        yield judge, self.plain(self.other, self._initial(self.other), "task")
         for wide in self.wide:
-            start = self._widened(wide)
-            yield wide, self.reference(wide, "width")
-            yield wide, self.guided(wide, start, "width", ("end_point",))
-            yield wide, self.plain(wide, self._of_width(wide), "width")
+            judge, start = self._judge(wide), self._widened(wide)
+            yield judge, self.reference(wide, "width")
+            yield judge, self.guided(wide, start, "width", ("end_point",))
+            yield judge, self.plain(wide, self._of_width(wide), "width")
+
+    def _judge(self, of: Experiment) -> Judge:
+        """Quality, and novelty where it is a question: other tasks and widths are new anyway."""
+        if of.config == self.own.config:
+            return judge_of(of, self.trained)
+        return partial(quality, of.network, of.task)
 
     @cached_property
     def _samples(self) -> Weights:

@@ -21,7 +21,7 @@ from configs import transfer
 from experiments.publish import page
 
 COMMAND = "python -m experiments.transfer --config=configs/transfer.py:{variant} --workdir={run}"
-METRICS = {"accuracy": "", "average": "", "loss": "nats", "validation_accuracy": ""}
+METRICS = {"accuracy": "", "average": "", "loss": "nats", "validation_accuracy": "", "novelty": ""}
 Measured = dict[str, Any]
 
 
@@ -46,7 +46,8 @@ def over_seeds(runs: Iterable[Path]) -> list[Measured]:
 
 def _mean(points: Sequence[Measured]) -> Measured:
     """Means, with the standard error over seeds; of one seed, that over its networks."""
-    means = {name: np.mean([p[name] for p in points]) for name in ("accuracy", "average")}
+    shown = {"accuracy", "average", "novelty"} & set(points[0])
+    means = {name: np.mean([p[name] for p in points]) for name in shown}
     settings = {"settings": sorted({p["setting"] for p in points})}
     if len(points) > 1:
         spread = np.std([p["accuracy"] for p in points], ddof=1)
@@ -69,7 +70,7 @@ def best(points: Iterable[Measured]) -> list[Measured]:
 
 
 def table(points: Sequence[Measured]) -> str:
-    """Accuracy, and that of the average, of each way (rows) by number of gradients."""
+    """Accuracy, that of the average, and novelty, of each way (rows) by number of gradients."""
     numbers = sorted({p["gradients"] for p in points})
     found = {(p["way"], p["gradients"]): p for p in points}
     lines = [f"| gradients | {' | '.join(map(str, numbers))} |", "|---" * (1 + len(numbers)) + "|"]
@@ -84,7 +85,8 @@ def _cell(point: Measured | None) -> str:
         return ""
     error, settings = point["accuracy_error"], [f"{s:g}" for s in point["settings"] if s]
     at = f" ({', '.join(settings)})" if settings else ""
-    return f"{point['accuracy']:.4f} ± {error:.4f} / {point['average']:.4f}{at}"
+    novelty = f" / {point['novelty']:.2f}" if "novelty" in point else ""
+    return f"{point['accuracy']:.4f} ± {error:.4f} / {point['average']:.4f}{novelty}{at}"
 
 
 def section(runs: Sequence[Path]) -> str:
@@ -145,6 +147,7 @@ def records(run: Path) -> list[page.Record]:
         )
         for p in page.load(run, "results")["points"]
         for metric, unit in METRICS.items()
+        if metric in p
     ]
 
 

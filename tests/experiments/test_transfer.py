@@ -87,6 +87,7 @@ def test_settings_are_chosen_on_validation_data():
 
 def test_runs_of_several_seeds_are_seen_as_one(config, tmp_path):
     where = {"part": "task", "way": "from He", "width": 3, "gradients": 2, "setting": 0.1}
+    where["novelty"] = 0.75
     runs = [tmp_path / f"seed{seed}" for seed in range(3)]
     for seed, run in enumerate(runs):
         run.mkdir()
@@ -100,12 +101,12 @@ def test_runs_of_several_seeds_are_seen_as_one(config, tmp_path):
     assert mean["accuracy"] == pytest.approx(0.6)
     assert mean["accuracy_error"] == pytest.approx(0.1 / 3**0.5)  # standard error of three seeds
     assert mean["average"] == pytest.approx(0.3)
-    assert "| from He | 0.6000 ± 0.0577 / 0.3000 (0.1) |" in table(over_seeds(runs))
+    assert "| from He | 0.6000 ± 0.0577 / 0.3000 / 0.75 (0.1) |" in table(over_seeds(runs))
 
 
 @pytest.mark.parametrize("variant", configs.CHANGES)
 def test_presets_of_every_variant_are_ready(variant, tmp_path, monkeypatch):
-    write_tasks(tmp_path, monkeypatch, "mnist", "fashion_mnist")
+    write_tasks(tmp_path, monkeypatch, "mnist", "fashion_mnist", classes=10)
     config = configs.get_config(variant)
     lab = transfer.Lab(config)
     assert lab.other.config.task == config.task
@@ -121,6 +122,16 @@ def test_he_has_the_variance_of_its_paper():
     assert not weights["dense1.bias"].any()
 
 
+def test_novelty_is_asked_of_networks_for_the_own_task_and_width(config, tmp_path):
+    config.widths, config.task = (3, 5), "mnist"
+    lab = transfer.Lab(config)
+    lab.prepare(transfer.Workdir(tmp_path / "run", config))
+    copies = jax.tree.map(lambda a: a[:2], lab.trained.seen.weights)
+    own, wide = (lab._judge(of) for of in (lab.other, lab.wide[1]))
+    assert own(copies)["novelty"] == pytest.approx(0, abs=1e-3)
+    assert "novelty" not in wide(lab._of_width(lab.wide[1])["from He"]())
+
+
 def test_units_of_a_wider_network_are_those_of_its_prior(config):
     lab = transfer.Lab(config)
     wide = transfer._changed(config.base, hidden=(12,))
@@ -133,7 +144,7 @@ def test_units_of_a_wider_network_are_those_of_its_prior(config):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "digits"}, "inputs are not as many"),
+        ({"task": "digits"}, "inputs or classes are not as many"),
         ({"base.hidden": (3, 3)}, "needs one hidden layer"),
     ],
 )

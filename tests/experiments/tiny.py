@@ -16,8 +16,8 @@ def make_tiny(base):
     base.averages = (1, 2, 4)
 
 
-def write_tasks(folder, monkeypatch, *names):
-    """Files of random images for tasks of two classes, found through the environment."""
+def write_tasks(folder, monkeypatch, *names, classes=2):
+    """Files of random images for tasks, found through the environment."""
     monkeypatch.setenv(FOLDER, str(folder))
     for name in names:
-        write_images(folder / name, (4, 4), classes=2)
+        write_images(folder / name, (4, 4), classes=classes)
