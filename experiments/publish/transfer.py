@@ -2,7 +2,7 @@
 
 python -m experiments.publish.transfer docs/results/transfer RUN [RUN …]
 
-Runs that differ in nothing but the seed are seen as one.
+Runs that differ in nothing but the seed and the widths are seen as one.
 """
 
 import json
@@ -26,11 +26,11 @@ Measured = dict[str, Any]
 
 
 def alike(runs: Iterable[Path]) -> list[list[Path]]:
-    """The runs that differ in nothing but the seed, together."""
+    """The runs that differ in nothing but the seed and the widths, together."""
     found: dict[str, list[Path]] = {}
     for run in runs:
         config = page.load(run, "config")
-        del config["base"]["seed"]
+        del config["base"]["seed"], config["widths"]
         found.setdefault(json.dumps(config, sort_keys=True), []).append(run)
     return list(found.values())
 
@@ -91,13 +91,24 @@ def _cell(point: Measured | None) -> str:
 
 def section(runs: Sequence[Path]) -> str:
     """All that runs of one kind found."""
-    config, found = page.load(runs[0], "config"), over_seeds(runs)
-    own, other = config["base"]["task"], config["task"]
-    parts = [f"### {other}, from networks of {own}", table(_of(found, part="task"))]
-    for width in config["widths"]:
-        parts += [f"### {own}, width {width}", table(_of(found, part="width", width=width))]
+    own, other = _tasks(runs)
+    tables = [f"### {title}\n\n{table(points)}" for title, points in parts(runs).items()]
     costs = "\n".join(f"- `{_command(run)}`. {page.cost(run)}" for run in runs)
-    return "\n\n".join([f"## From {own} to {other}", costs, *parts])
+    return "\n\n".join([f"## From {own} to {other}", costs, *tables])
+
+
+def parts(runs: Sequence[Path]) -> dict[str, list[Measured]]:
+    """The points of the other task, and of the own one at every width, by title."""
+    (own, other), found = _tasks(runs), over_seeds(runs)
+    wide = _of(found, part="width")
+    return {other: _of(found, part="task")} | {
+        f"{own}, width {w}": _of(wide, width=w) for w in sorted({p["width"] for p in wide})
+    }
+
+
+def _tasks(runs: Sequence[Path]) -> tuple[str, str]:
+    config = page.load(runs[0], "config")
+    return config["base"]["task"], config["task"]
 
 
 def _of(points: Sequence[Measured], **where: Any) -> list[Measured]:
@@ -106,11 +117,7 @@ def _of(points: Sequence[Measured], **where: Any) -> list[Measured]:
 
 def draw(runs: Sequence[Path], path: Path) -> None:
     """Accuracy against gradients: of the other task, and of the own one at every width."""
-    config, found = page.load(runs[0], "config"), over_seeds(runs)
-    panels = {config["task"]: _of(found, part="task")} | {
-        f"{config['base']['task']}, width {w}": _of(found, part="width", width=w)
-        for w in config["widths"]
-    }
+    panels = parts(runs)
     figure, grid = plt.subplots(
         1, len(panels), figsize=(3.2 * len(panels), 3.8), layout="constrained"
     )
