@@ -1,4 +1,4 @@
-"""The page of transfer: runs of `experiments.transfer`, the first of which are drawn.
+"""The page of transfer: runs of `experiments.transfer`.
 
 python -m experiments.publish.transfer docs/results/transfer RUN [RUN …]
 
@@ -16,12 +16,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from configs import transfer
 from experiments.publish import page
 
 COMMAND = "python -m experiments.transfer --config=configs/transfer.py:{variant} --workdir={run}"
 METRICS = {"accuracy": "", "average": "", "loss": "nats", "validation_accuracy": "", "novelty": ""}
+COLUMNS = 3  # of panels
 Measured = dict[str, Any]
 
 
@@ -115,18 +117,30 @@ def _of(points: Sequence[Measured], **where: Any) -> list[Measured]:
     return [p for p in points if all(p[key] == value for key, value in where.items())]
 
 
-def draw(runs: Sequence[Path], path: Path) -> None:
-    """Accuracy against gradients: of the other task, and of the own one at every width."""
-    panels = parts(runs)
-    figure, grid = plt.subplots(
-        1, len(panels), figsize=(3.2 * len(panels), 3.8), layout="constrained"
-    )
-    ways = dict.fromkeys(p["way"] for points in panels.values() for p in points)
+def draw(studies: Sequence[Sequence[Path]], path: Path) -> None:
+    """Accuracy against gradients: of the other tasks, and of the own one at every width."""
+    panels = [
+        (f"{title}, from {_tasks(runs)[0]}", points)
+        for runs in studies
+        for title, points in parts(runs).items()
+    ]
+    rows = -(-len(panels) // COLUMNS)
+    size = (3.6 * COLUMNS + 2, 3.4 * rows)
+    figure, grid = plt.subplots(rows, COLUMNS, figsize=size, layout="constrained", squeeze=False)
+    ways = dict.fromkeys(p["way"] for _, points in panels for p in points)
     colors = {way: f"C{number}" for number, way in enumerate(ways)}
-    for axes, (title, points) in zip(grid, panels.items(), strict=True):
+    for axes in grid.flat:
+        axes.set_visible(False)
+    for axes, (title, points) in zip(grid.flat, panels, strict=False):
+        axes.set_visible(True)
         _panel(axes, points, colors)
-        axes.set(title=title, xlabel="gradients", xscale="symlog", xlim=(-0.5, None))
-    grid[0].set_ylabel("test accuracy")
+        axes.set(title=title, xlabel="gradients", xscale="symlog")
+        axes.set_xlim(-0.5, 2 * max(p["gradients"] for p in points))
+    for axes in grid[:, 0]:
+        axes.set_ylabel("test accuracy")
+    handles = [Line2D([], [], marker=".", color=c, label=way) for way, c in colors.items()]
+    beside: Any = "outside right"  # which the type stubs do not know
+    figure.legend(handles=handles, loc=beside, fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -137,8 +151,9 @@ def _panel(axes: Axes, points: Sequence[Measured], colors: Mapping[str, str]) ->
         n, value, error = (
             [p[key] for p in mine] for key in ("gradients", "accuracy", "accuracy_error")
         )
-        axes.errorbar(n, value, error, fmt=".-", color=colors[way], label=way)
-    axes.legend(fontsize=6)
+        axes.errorbar(n, value, error, fmt=".-", color=colors[way])
+    # What is untrained lies far below; every way is seen from its first gradients on.
+    axes.set_ylim(0.95 * min(p["accuracy"] for p in points if p["gradients"]), None)
 
 
 def records(run: Path) -> list[page.Record]:
@@ -170,7 +185,7 @@ def publish(target: Path, runs: Sequence[Path]) -> None:
     studies = alike(runs)
     body = "\n\n".join([picture, *map(section, studies)])
     page.write(target, runs[0], body, [record for run in runs for record in records(run)])
-    draw(studies[0], target.with_suffix(".png"))
+    draw(studies, target.with_suffix(".png"))
 
 
 if __name__ == "__main__":
