@@ -39,7 +39,7 @@ runs/ablation/%/results.json: | .venv/.demo
 	$(BIN)/python -m experiments.ablation --config=configs/ablation.py:$* \
 		--workdir=$(@D) $(SHARED)
 
-TRIED := headline tried rates levers
+TRIED := headline tried rates levers metric
 ablation: $(TRIED:%=runs/ablation/%/results.json) ## what was tried on MNIST, into runs/ablation and docs/results/mnist-ablation.md
 	$(BIN)/python -m experiments.publish.ablation docs/results/mnist-ablation $(TRIED:%=runs/ablation/%)
 

@@ -4,7 +4,7 @@ Each row changes the settings of `configs/mnist.py` in one thing.
 
 Command    make ablation
            make mnist
-Studies    headline, tried, rates, levers; flows, lossy, guided, unfolded, widths, trajectories,
+Studies    headline, tried, rates, levers, metric; flows, lossy, guided, unfolded, widths, trajectories,
            large, layers; published: all settings of the thesis, for an accelerator
 Hardware   2 CPU cores, 6 GB; trajectories and large 7 GB
 Time       on one core: tried 56 minutes, headline 48; the others: in the pages below
@@ -225,6 +225,22 @@ RATES: dict[str, Row] = {
         {"training": SLOW | LONG, "sampling": LONGER},
     ),
 }
+METRIC: dict[str, Row] = {  # after `levers`
+    row: (expected, {"flow": {"weighting": "none"}} | changes)
+    for row, expected, changes in (
+        ("by metric, 6,000", "better than 0.849", {"training": SLOW | LONG}),
+        (
+            "by metric, 6,000, guided longer",
+            "as good as from the other loss, if newer",
+            {"training": SLOW | LONG, "sampling": HILL} | FEW,
+        ),
+        (
+            "by metric, 128",
+            "better than 0.838",
+            {"training": SLOW, "field": {"width": 128}},
+        ),
+    )
+}
 STUDIES = {
     "headline": HEADLINE,
     "tried": TRIED,
@@ -239,6 +255,7 @@ STUDIES = {
     "layers": LAYERS,
     "rates": RATES,
     "levers": LEVERS,
+    "metric": METRIC,
 }
 THRICE = ("headline", "flows", "lossy", "guided", "layers")
 SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(THRICE, (0, 1, 2))
