@@ -4,8 +4,8 @@ Each row changes the settings of `configs/mnist.py` in one thing.
 
 Command    make ablation
            make mnist
-Studies    headline, tried, rates, levers, metric; flows, lossy, guided, unfolded, widths, trajectories,
-           large, layers; published: all settings of the thesis, for an accelerator
+Studies    headline, tried, rates, levers, metric; flows, lossy, guided, unfolded, widths,
+           trajectories, large, layers; published: all settings of the thesis, for an accelerator
 Hardware   2 CPU cores, 6 GB; trajectories and large 7 GB
 Time       on one core: tried 56 minutes, headline 48; the others: in the pages below
 Expected   docs/results/mnist-ablation.md, docs/results/mnist.md
