@@ -43,15 +43,14 @@ TRIED := headline tried rates levers metric
 ablation: $(TRIED:%=runs/ablation/%/results.json) ## what was tried on MNIST, into runs/ablation and docs/results/mnist-ablation.md
 	$(BIN)/python -m experiments.publish.ablation docs/results/mnist-ablation $(TRIED:%=runs/ablation/%)
 
-PATHS := geometric euclidean
 MNIST := headline large flows lossy guided unfolded widths trajectories layers
 mnist: $(MNIST:%=runs/ablation/%/results.json) ## new MNIST networks beside published ones, into runs/ablation and docs/results/mnist.md
 	$(BIN)/python -m experiments.publish.mnist docs/results/mnist $(MNIST:%=runs/ablation/%)
 	$(BIN)/python -m experiments.steps --config=configs/steps.py:mnist --workdir=runs/steps/mnist $(SHARED)
 	$(BIN)/python -m experiments.publish.steps docs/results/mnist-steps runs/steps/mnist
-	for kind in $(PATHS); do $(BIN)/python -m experiments.path_errors \
-		--config=configs/path_errors.py:$$kind --workdir=runs/path_errors/$$kind $(SHARED) || exit 1; done
-	$(BIN)/python -m experiments.publish.path_errors docs/results/mnist-path $(PATHS:%=runs/path_errors/%)
+	$(BIN)/python -m experiments.path_errors --config=configs/path_errors.py:geometric \
+		--workdir=runs/path_errors/geometric $(SHARED)
+	$(BIN)/python -m experiments.publish.path_errors docs/results/mnist-path runs/path_errors/geometric
 
 TRANSFERS := fashion digits rivals
 TRANSFER_SEEDS := 0 1 2
