@@ -32,11 +32,7 @@ from wfm.batching import map_batched
 from wfm.devices import device_mesh
 from wfm.flows import BetaTime, Flow, GeodesicPath, Prior, Pushforward, Reference
 from wfm.tasks import Task, load_task
-from wfm.training import (
-    Trainer,
-    flow_trainer,
-    progress_bar,
-)
+from wfm.training import Trainer, flow_trainer, progress_bar
 from wfm.weights import (
     AsTrained,
     Canonical,

@@ -30,18 +30,8 @@ from wfm.evaluation import (
     with_noise,
 )
 from wfm.flows import Field, Flow
-from wfm.training import (
-    Checkpoints,
-    Diverged,
-    Stopped,
-    StopSignals,
-    TrainState,
-    progress_bar,
-)
-from wfm.weights import (
-    Weights,
-    save_weights,
-)
+from wfm.training import Checkpoints, Diverged, Stopped, StopSignals, TrainState, progress_bar
+from wfm.weights import Weights, save_weights
 from wfm.zoo import WeightSet
 
 REPORTS_PER_CHECKPOINT = 10

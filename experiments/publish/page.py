@@ -7,7 +7,7 @@ import datetime
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,24 @@ def record(run: Path, command: str, row: str, metric: str, figure: Record) -> Re
     blank = {"std": None, "published": None, "unit": ""}
     source = {"seeds": results.get("seeds") or [results["seed"]], "hardware": results["hardware"]}
     return {"row": row, "metric": metric} | blank | figure | source | {"command": command}
+
+
+def records_of_points(
+    run: Path, command: str, row: Callable[[Record], str], units: Mapping[str, str]
+) -> list[Record]:
+    """A record for each figure, of those that `units` names, of each of a run's points."""
+    return [
+        record(
+            run,
+            command,
+            row(point),
+            metric,
+            {"value": point[metric], "error": point.get(f"{metric}_error"), "unit": unit},
+        )
+        for point in load(run, "results")["points"]
+        for metric, unit in units.items()
+        if metric in point
+    ]
 
 
 def options(run: Path, preset: Any) -> str:

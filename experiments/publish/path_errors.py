@@ -57,17 +57,9 @@ def draw(runs: Sequence[Path], path: Path) -> None:
 
 def records(run: Path) -> list[page.Record]:
     """One flat record for each figure of each set of networks and time."""
-    return [
-        page.record(
-            run,
-            _command(run),
-            f"{_kind(run)}, {p['networks']}, t = {p['t']:g}",
-            metric,
-            {"value": p[metric], "error": p.get(f"{metric}_error"), "unit": unit},
-        )
-        for p in page.load(run, "results")["points"]
-        for metric, unit in METRICS.items()
-    ]
+    kind = _kind(run)
+    row = lambda p: f"{kind}, {p['networks']}, t = {p['t']:g}"  # noqa: E731
+    return page.records_of_points(run, _command(run), row, METRICS)
 
 
 def section(run: Path) -> str:

@@ -43,17 +43,9 @@ STYLES = {
 
 def records(run: Path) -> list[page.Record]:
     """One flat record for each figure of a run."""
-    return [
-        page.record(
-            run,
-            _command(run),
-            f"{_kind(run)}, {point['way']}, {point['steps']} steps",
-            metric,
-            {"value": point[metric], "error": point.get(f"{metric}_error"), "unit": unit},
-        )
-        for point in page.load(run, "results")["points"]
-        for metric, unit in METRICS.items()
-    ]
+    kind = _kind(run)
+    row = lambda p: f"{kind}, {p['way']}, {p['steps']} steps"  # noqa: E731
+    return page.records_of_points(run, _command(run), row, METRICS)
 
 
 def table(points: Sequence[dict[str, Any]], metric: str) -> str:

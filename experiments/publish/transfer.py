@@ -158,19 +158,12 @@ def _panel(axes: Axes, points: Sequence[Measured], colors: Mapping[str, str]) ->
 
 def records(run: Path) -> list[page.Record]:
     """One flat record for each figure of each set of networks."""
-    return [
-        page.record(
-            run,
-            _command(run),
-            f"{p['part']}, {p['way']}, width {p['width']}, {p['gradients']} gradients, "
-            f"setting {p['setting']:g}",
-            metric,
-            {"value": p[metric], "error": p.get(f"{metric}_error"), "unit": unit},
-        )
-        for p in page.load(run, "results")["points"]
-        for metric, unit in METRICS.items()
-        if metric in p
-    ]
+
+    def row(p: Measured) -> str:
+        where = f"{p['part']}, {p['way']}, width {p['width']}, {p['gradients']} gradients"
+        return f"{where}, setting {p['setting']:g}"
+
+    return page.records_of_points(run, _command(run), row, METRICS)
 
 
 def _command(run: Path) -> str:

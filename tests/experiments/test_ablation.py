@@ -22,8 +22,9 @@ def test_rows_that_only_sample_otherwise_share_a_flow_and_become_a_page(tmp_path
     config.rows = {
         "base": {},
         "guided": {"sampling": {"guidance": 0.5, "guidance_rate": "falling"}},
+        "wide": {"field": {"width": 9}},
     }
-    config.expected = {"base": "the start", "guided": "better | newer"}
+    config.expected = {"base": "the start", "guided": "better", "wide": "more | of it"}
     run = tmp_path / "tried"
     ablation.run(config, str(run))
     rows = json.loads((run / "results.json").read_text())["rows"]
@@ -38,9 +39,10 @@ def test_rows_that_only_sample_otherwise_share_a_flow_and_become_a_page(tmp_path
     steps = {
         row: (run / row / "seed0" / "metrics.jsonl").read_text().count('"loss"') for row in rows
     }
-    assert steps["base"] > 0
+    assert steps["base"] == steps["wide"] > 0
     assert steps["guided"] == 0  # drawn from the flow of `base`
     assert rows["guided"]["samples"]["loss"] != rows["base"]["samples"]["loss"]
+    assert rows["wide"]["run"]["parameters"]["value"] > rows["base"]["run"]["parameters"]["value"]
 
     page = tmp_path / "page"
     publish(page, [run])
@@ -56,8 +58,8 @@ def test_rows_that_only_sample_otherwise_share_a_flow_and_become_a_page(tmp_path
 def assert_page_of_mnist(folder, run):
     """The same run under the names of other studies, on the page beside published figures."""
     names = {
-        "flows": ("Geometric", "Normalized + OT"),
-        "widths": ("16 features", "8 features"),
+        "flows": ("Geometric", "Normalized + OT", "Euclidean"),
+        "widths": ("16 features", "8 features", "128 features"),
     }
     rows = json.loads((run / "results.json").read_text())["rows"]
     for study, new in names.items():

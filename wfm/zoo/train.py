@@ -23,9 +23,9 @@ class Schedule(eqx.Module):
     """How long to train, on which batches, and what to keep.
 
     After `burn_in` epochs every `stride`-th step is kept. Training ends with the last epoch, or
-    with step `stop` if that comes first. With `same_batches` all networks see the
-    examples in one order, and differ by their initial weights alone: their first layers are then
-    one large product, and no network gathers a batch of its own.
+    with step `stop` if that comes first. With `same_batches` all networks see the examples in one
+    order, and differ by their initial weights alone: their first layers are then one large
+    product, and no network gathers a batch of its own.
     """
 
     epochs: int = 50
