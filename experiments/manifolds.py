@@ -71,9 +71,7 @@ def mixture(manifold: Manifold, spread: float, n: int, key: Key[Array, ""]) -> F
     def draw(key: Array) -> Array:
         choice, noise = jax.random.split(key)
         centre = centres[jax.random.choice(choice, len(SHARES), p=SHARES)]
-        return manifold.exp(
-            centre, spread * manifold.to_tangent(centre, normal_like(noise, centre))
-        )
+        return manifold.exp(centre, spread * manifold.frame(centre, normal_like(noise, centre)))
 
     return jax.jit(jax.vmap(draw))(jax.random.split(key, n))
 

@@ -70,9 +70,9 @@ class Guided(Prediction):
         gradient = jax.grad(self.objective)
         key = jax.random.fold_in(self.key, bits)
         if not self.at_end_point:
-            return space.to_tangent(x, gradient(x, key))
+            return space.gradient(x, gradient(x, key))
         end = self.end_point(space, target, t, x, out)
-        return space.transport(end, x, target.to_tangent(end, gradient(end, key)))
+        return space.transport(end, x, target.gradient(end, gradient(end, key)))
 
 
 def guide(

@@ -1,6 +1,7 @@
 """Change of density along a flow."""
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -20,11 +21,14 @@ BASIS_CHUNK = 64  # directions at a time, so that memory stays bounded
 
 
 class Divergence(eqx.Module):
-    """A way to compute the Riemannian divergence of a tangent field.
+    """A way to compute the divergence of a tangent field, with respect to the Riemannian volume.
 
-    On a manifold in ambient coordinates with the metric of the space around it, div v is the
-    trace of P Dv P, where P projects to the tangent space (Absil, Mahony & Sepulchre 2008,
-    section 5.3; Mathieu & Nickel 2020, arXiv 2006.10605, section 3).
+    div v = tr(P Dv P) + Dω v, where P projects to the tangent space and ω is the manifold's
+    `log_volume`: P Dv is the covariant derivative in ambient coordinates, where ω = 0 (Absil,
+    Mahony & Sepulchre 2008, section 5.3; O'Neill 1983, 'Semi-Riemannian Geometry', lemma 4.3);
+    in a chart P = 1 and div v = Σᵢ ∂ᵢ(√g vⁱ)/√g. The trace is Σᵢ ⟨ζᵢ, P Dv ζᵢ⟩ in the metric,
+    over the images ζᵢ under the manifold's `frame` of all ambient directions, or the mean over
+    random ones.
     """
 
     @abc.abstractmethod
@@ -48,7 +52,7 @@ class Exact(Divergence):
             return _quadratic(space, x, pull, direction)
 
         terms = jax.lax.map(along, jnp.arange(flat.size), batch_size=BASIS_CHUNK)
-        return v, terms.sum()
+        return v, terms.sum() + _along(space.log_volume, x, v)
 
 
 class Hutchinson(Divergence):
@@ -73,13 +77,21 @@ class Hutchinson(Divergence):
         draw = normal_like if self.gaussian else rademacher_like
         v, pull = jax.vjp(lambda x: velocity(t, x), x)
         one = lambda k: _quadratic(space, x, pull, draw(k, x))  # noqa: E731
-        return v, jax.vmap(one)(jax.random.split(key, self.probes)).mean()
+        trace = jax.vmap(one)(jax.random.split(key, self.probes)).mean()
+        return v, trace + _along(space.log_volume, x, v)
 
 
 def _quadratic(space: Manifold, x: Point, pull: Any, direction: Point) -> Float[Array, ""]:
-    """⟨P z, Dv P z⟩, as ⟨Dvᵀ P z, P z⟩: fields need no derivative but the one they train by."""
-    direction = space.to_tangent(x, direction)
-    return space.inner(x, direction, *pull(direction))
+    """⟨ζ, P Dv ζ⟩ for ζ = F z, as Dvᵀ of a covector: fields need no derivative but training's."""
+    zeta = space.frame(x, direction)
+    lowered = jax.grad(lambda w: space.inner(x, zeta, space.to_tangent(x, w)))
+    pulled = pull(lowered(jax.tree.map(jnp.zeros_like, zeta)))
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, zeta, *pulled)), jnp.zeros(()))
+
+
+def _along(function: Callable[[Point], Scalar], x: Point, v: Tangent) -> Scalar:
+    """The derivative of `function` at `x` in the direction `v`."""
+    return jax.jvp(function, (x,), (v,))[1]
 
 
 def integrate_divergence(

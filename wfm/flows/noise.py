@@ -74,7 +74,7 @@ class TangentNoise(Noise):
     def add(self, space: Manifold, t: Any, x: Point, key: Key[Array, ""]) -> Point:
         """`x`, moved if `t` lies in the window."""
         scale = jnp.where((self.start <= t) & (t < self.end), self.scale, 0.0)
-        step = space.to_tangent(x, normal_like(key, x))
+        step = space.frame(x, normal_like(key, x))
         return space.exp(x, jax.tree.map(lambda v: scale.astype(v.dtype) * v, step))
 
 

@@ -31,7 +31,7 @@ class GeodesicPath(eqx.Module):
         velocity = space.transport(x0, clean, start)
         if not self.sigma:
             return clean, velocity
-        noise = space.to_tangent(clean, normal_like(key, clean))
+        noise = space.frame(clean, normal_like(key, clean))
         x = space.exp(clean, jax.tree.map(lambda v: self.sigma * v, noise))
         return x, space.transport(clean, x, velocity)
 

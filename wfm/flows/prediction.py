@@ -90,7 +90,11 @@ class EndPoint(Prediction):
 
 
 class Velocity(Prediction):
-    """`out`, projected to the tangent space, is the velocity (Chen & Lipman 2024, equation 13)."""
+    """`out`, brought to the tangent space by its `frame`, is the velocity.
+
+    Where the metric is that of the surrounding coordinates the frame is the projection (Chen &
+    Lipman 2024, equation 13).
+    """
 
     @property
     def lands(self) -> bool:
@@ -99,12 +103,12 @@ class Velocity(Prediction):
     def velocity(
         self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
     ) -> Tangent:
-        return space.to_tangent(x, out)
+        return space.frame(x, out)
 
     def end_point(
         self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
     ) -> Point:
-        v = space.to_tangent(x, out)
+        v = space.frame(x, out)
         return target.project(space.exp(x, jax.tree.map(lambda v: (1 - t) * v, v)))
 
     def loss(
@@ -117,7 +121,7 @@ class Velocity(Prediction):
         out: Point,
         unit: Unit,
     ) -> Scalar:
-        error = jax.tree.map(jnp.subtract, space.to_tangent(x, out), v)
+        error = jax.tree.map(jnp.subtract, space.frame(x, out), v)
         return _squared_norm(space, x, error, unit)
 
 

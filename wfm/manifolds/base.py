@@ -50,6 +50,32 @@ class Manifold(eqx.Module):
     def to_tangent(self, x: Point, v: Tangent) -> Tangent:
         """Orthogonal projection of an ambient vector onto the tangent space at `x`."""
 
+    def frame(self, x: Point, a: Point) -> Tangent:
+        """A linear map of ambient arrays onto the tangent space at `x`, by which standard normal
+        arrays become standard normal tangent vectors.
+
+        With F this map, F Fᵀ is the inverse of the metric. By default `to_tangent`, which is right
+        where the metric is that of the surrounding coordinates; another metric overrides it.
+        """
+        return self.to_tangent(x, a)
+
+    def gradient(self, x: Point, covector: Point) -> Tangent:
+        """The Riemannian gradient, from the derivatives by the coordinates of `x`: F Fᵀ `covector`.
+
+        Absil, Mahony & Sepulchre (2008, section 3.6).
+        """
+        zero = jax.tree.map(jnp.zeros_like, covector)
+        _, pull = jax.vjp(lambda a: self.frame(x, a), zero)
+        return self.frame(x, *pull(covector))
+
+    def log_volume(self, x: Point) -> Scalar:
+        """Log of the Riemannian volume over the one whose divergence is the trace of P Dv P.
+
+        P is `to_tangent`. 0 in ambient coordinates, where P Dv is the covariant derivative; in a
+        chart, where P is the identity, half the log-determinant of the metric's matrix.
+        """
+        return jnp.zeros(())
+
     @abc.abstractmethod
     def random(self, key: Key[Array, ""]) -> Point:
         """A draw of the reference distribution: uniform where compact, else Gaussian."""

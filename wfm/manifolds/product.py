@@ -56,6 +56,12 @@ class Product(Manifold):
     def to_tangent(self, x: Point, v: Tangent) -> Tangent:
         return self._map("to_tangent", x, v)
 
+    def frame(self, x: Point, a: Point) -> Tangent:
+        return self._map("frame", x, a)
+
+    def log_volume(self, x: Point) -> Scalar:
+        return self._total("log_volume", x)
+
     def random(self, key: Key[Array, ""]) -> Point:
         leaves, structure = jax.tree.flatten(self.factors, is_leaf=_is_factor)
         keys = jax.random.split(key, len(leaves))
