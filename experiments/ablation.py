@@ -6,7 +6,6 @@ Every cell is a run of `experiments.mnist` in a folder of its own below the work
 command resumes. `experiments.publish.ablation` makes a page of it.
 """
 
-import shutil
 from typing import Any
 
 from experiments import mnist
@@ -29,7 +28,6 @@ def run(config: Config, path: str) -> None:
     results = run_cells(workdir, cells, mnist.run, config.shared)
     rows = {row: summary(found) for row, found in results.items()}
     workdir.finish({"seeds": list(config.seeds), "rows": rows})
-    shutil.rmtree(workdir / "compiled", ignore_errors=True)
     print(table(rows))
 
 

@@ -1,14 +1,12 @@
 """Cells of a table: the run of a base config with a row's changes and a seed, for every pair."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.command import Config, UsageError, choose
 from experiments.sharing import sharing
@@ -44,36 +42,33 @@ def run_cells(
     """
     shared = shared or workdir / "shared"
     results: dict[str, list[dict[str, Any]]] = {row: [] for row, _ in cells}
-    # Cells differ in constants only here and there: most of what one compiles serves the others.
-    with _compiled_code_kept_in(workdir / "compiled"):
-        for (row, seed), cell in cells.items():
-            print(f"\n{row}, seed {seed}", flush=True)
-            folder = workdir / row / f"seed{seed}"
-            with sharing(shared, cell, folder):
-                run(cell, str(folder))
-            results[row].append(json.loads((folder / "results.json").read_text()))
-            jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
+    for (row, seed), cell in cells.items():
+        print(f"\n{row}, seed {seed}", flush=True)
+        folder = workdir / row / f"seed{seed}"
+        with sharing(shared, cell, folder):
+            run(cell, str(folder))
+        results[row].append(json.loads((folder / "results.json").read_text()))
+        # After 29 cells of two hidden layers no more code could be loaded. Most of what a cell
+        # compiles serves the others: they find it where `enable_compilation_cache` keeps it.
+        jax.clear_caches()
     return results
 
 
-@contextmanager
-def _compiled_code_kept_in(folder: Path) -> Iterator[None]:
-    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_compilation_cache_dir", None)
-        compilation_cache.reset_cache()
-
-
 def over_seeds(figures: Sequence[Figures]) -> dict[str, dict[str, float]]:
-    """Of every figure: the mean over seeds, `std` over networks, `seed_std` of the seeds' means."""
+    """Of every figure: the mean over seeds, `std` over networks, `seed_std` of the seeds' means.
+
+    `seed_std` is the sample standard deviation, of n - 1; one seed has none.
+    """
     table = {}
     for metric in figures[0]:
         values = [f[metric]["value"] for f in figures]
-        table[metric] = {"value": float(np.mean(values)), "seed_std": float(np.std(values))}
+        table[metric] = {"value": float(np.mean(values)), "seed_std": spread(values)}
         spreads = [s for f in figures if (s := f[metric].get("std")) is not None]
         if spreads:
             table[metric]["std"] = float(np.mean(spreads))
     return table
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """The sample standard deviation: with the divisor n - 1, as few seeds are drawn from many."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -9,6 +9,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from wfm import enable_compilation_cache
 from wfm.training import Stopped
 
 Config = Any  # an ml_collections ConfigDict, whose attributes no type checker can know
@@ -23,6 +24,7 @@ def main(run: Callable[[Config, str], None], argv: Sequence[str] | None = None) 
     """Parse `--config=FILE[:VARIANT] --workdir=DIR [--config.KEY=VALUE …]` and run."""
     try:
         config, workdir = parse(sys.argv if argv is None else argv)
+        enable_compilation_cache()
         run(config, workdir)
     except Stopped as stop:
         print(stop, file=sys.stderr)

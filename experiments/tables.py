@@ -6,7 +6,6 @@ Every cell is a run of `experiments.uci` in a folder of its own below the workdi
 resumes. `experiments.publish.tables` makes a page of it.
 """
 
-import shutil
 from typing import Any
 
 from experiments import barriers, uci
@@ -33,7 +32,6 @@ def run(config: Config, path: str) -> None:
     rows = {row: summary(results, "samples") for row, results in cells.items()}
     rows["zoo"] = summary(next(iter(cells.values())), "target")
     workdir.finish({"seeds": list(config.seeds), "rows": rows, "barriers": found})
-    shutil.rmtree(workdir / "compiled", ignore_errors=True)
 
 
 def summary(results: list[dict[str, Any]], row: str) -> dict[str, dict[str, float]]:

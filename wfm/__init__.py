@@ -1,34 +1,46 @@
 """Weight flow matching: generative models of neural-network weights.
 
-The names that a first script needs; the packages below hold the rest.
+The names that a first script needs; the packages below hold the rest. `__init__.pyi` says where
+each comes from. It is imported when it is first used (PEP 562, SPEC 1), as JAX and the libraries
+around it take seconds.
 """
 
-from flax.nnx import Rngs
+import ast
+import importlib
+from pathlib import Path
+from typing import Any
 
-from wfm.evaluation import evaluate
-from wfm.fields import RelationalTransformer
-from wfm.flows import Flow
-from wfm.manifolds import Euclidean, Product, Sphere, Torus
-from wfm.tasks import load_task
-from wfm.training import learn
-from wfm.weights import AsTrained, Canonical, WeightSpec, align_all, mlp
-from wfm.zoo import train_zoo
 
-__all__ = [
-    "AsTrained",
-    "Canonical",
-    "Euclidean",
-    "Flow",
-    "Product",
-    "RelationalTransformer",
-    "Rngs",
-    "Sphere",
-    "Torus",
-    "WeightSpec",
-    "align_all",
-    "evaluate",
-    "learn",
-    "load_task",
-    "mlp",
-    "train_zoo",
-]
+def _origins() -> dict[str, tuple[str, str]]:
+    """Module and name there of every public name, read from the stub beside this file."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text())
+    return {
+        alias.asname or alias.name: (str(node.module), alias.name)
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+_ORIGINS = _origins()
+__all__ = [*_ORIGINS, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version(__name__)
+    elif name in _ORIGINS:
+        module, there = _ORIGINS[name]
+        own = module == __name__  # a package below this one
+        value = importlib.import_module(f"{module}.{there}" if own else module)
+        value = value if own else getattr(value, there)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

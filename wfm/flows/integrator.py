@@ -5,6 +5,7 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -47,6 +48,11 @@ class Integrator(eqx.Module):
     def __check_init__(self):
         if self.steps < 1:
             raise ValueError(f"integration needs at least 1 step, got {self.steps}")
+        with jax.ensure_compile_time_eval():
+            times = self.grid(self.steps)
+            rising = isinstance(times, jax.core.Tracer) or bool((times[1:] > times[:-1]).all())
+        if not rising:
+            raise ValueError("the times of a grid must rise from each to the next")
 
     def times(self) -> Float[Array, " times"]:
         """The grid from 0 to 1."""
@@ -66,7 +72,7 @@ class Integrator(eqx.Module):
         `wrap` changes the solver; `options` are those of `diffrax.diffeqsolve`.
         """
         if len(times) > 1:
-            steps = {"dt0": None, "stepsize_controller": self.controller or diffrax.StepTo(times)}
+            steps = {"dt0": None, "stepsize_controller": self.controller or _OnGrid(times)}
         else:  # one step that is a landing: nothing is left to integrate
             steps = {"dt0": 1.0}
         return diffrax.diffeqsolve(
@@ -77,5 +83,19 @@ class Integrator(eqx.Module):
             y0=y0,
             max_steps=MOST_ADAPTIVE_STEPS if self.controller else self.steps,
             **steps,
-            **options,
+            # Only adaptive steps can fail. What may raise calls Python, and is not kept compiled.
+            **{"throw": self.controller is not None} | options,
         )
+
+
+class _OnGrid(diffrax.StepTo):
+    """Steps to given times, without the checks of them that `diffrax.StepTo` compiles.
+
+    Those call back to Python, and programs that do so are in no compilation cache.
+    """
+
+    def wrap(self, direction: Any) -> "_OnGrid":
+        return _OnGrid(self.ts * direction)
+
+    def init(self, *_: Any) -> tuple[Any, int]:
+        return self.ts[1], 2

@@ -1,29 +1,56 @@
 """Small data sets that come with scikit-learn."""
 
+from functools import partial
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
-from sklearn import datasets
-from sklearn.preprocessing import StandardScaler
 
 from wfm.tasks.split import divide
 from wfm.tasks.task import Split, Task
 
-TABLES = {
-    "breast_cancer": datasets.load_breast_cancer,
-    "digits": datasets.load_digits,
-    "iris": datasets.load_iris,
-    "wine": datasets.load_wine,
-}
+
+def _load(name: str, **options: Any) -> Any:
+    from sklearn import datasets  # here, as it takes seconds to import
+
+    return getattr(datasets, f"load_{name}")(**options)
+
+
+TABLES = {name: partial(_load, name) for name in ("breast_cancer", "digits", "iris", "wine")}
 
 
 def load_table(name: str, split: int) -> Task:
     """A fifth each for validation and test; each feature is standardised."""
+    from sklearn.preprocessing import StandardScaler
+
     x, y = TABLES[name](return_X_y=True)
     rest, test_rows = divide(np.arange(len(y)), y, 0.2, split)
-    train_rows, validation_rows = divide(rest, y, 0.2 / (1 - 0.2), split)
-    x = StandardScaler().fit(x[train_rows]).transform(x)
+    parts = np.zeros(len(y), int)
+    parts[divide(rest, y, 0.2 / (1 - 0.2), split)[1]] = 1
+    parts[test_rows] = 2
+    parts = with_copies(parts, x, y)
+    x = StandardScaler().fit(x[parts == 0]).transform(x)
 
-    def rows(index: np.ndarray) -> Split:
-        return Split(jnp.asarray(x[index], jnp.float32), jnp.asarray(y[index], jnp.int32))
+    def rows(part: int) -> Split:
+        mine = parts == part
+        return Split(jnp.asarray(x[mine], jnp.float32), jnp.asarray(y[mine], jnp.int32))
 
-    return Task(rows(train_rows), rows(validation_rows), rows(test_rows), int(y.max()) + 1)
+    return Task(rows(0), rows(1), rows(2), int(y.max()) + 1)
+
+
+def with_copies(parts: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The part of each row, where equal rows of `x` are in one: iris has a row twice.
+
+    A copy goes where the first of its kind is; a row of its class that is the only one of its kind
+    comes back for it, so that sizes and shares stay. Where no rows are equal nothing changes.
+    """
+    _, first, kind, count = np.unique(
+        x, axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    parts, kind = parts.copy(), kind.ravel()  # of shape (n, 1) in NumPy 2.0.0
+    for row in np.flatnonzero(parts != parts[first[kind]]):
+        goal = parts[first[kind[row]]]
+        alone = np.flatnonzero((parts == goal) & (y == y[row]) & (count[kind] == 1))
+        parts[alone[:1]] = parts[row]
+        parts[row] = goal
+    return parts

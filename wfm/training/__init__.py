@@ -1,10 +1,14 @@
 """Training flows: state, steps, checkpoints, logs."""
 
-from wfm.training.checkpoint import Checkpoints
+from typing import TYPE_CHECKING, Any
+
 from wfm.training.learn import flow_trainer, learn
 from wfm.training.log import MetricsLog, progress_bar
 from wfm.training.signals import Stopped, StopSignals
 from wfm.training.trainer import Diverged, Trainer, TrainState, adam, muon
+
+if TYPE_CHECKING:
+    from wfm.training.checkpoint import Checkpoints
 
 __all__ = [
     "Checkpoints",
@@ -20,3 +24,11 @@ __all__ = [
     "muon",
     "progress_bar",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Checkpoints":  # when it is used, as orbax takes half a second to import
+        from wfm.training.checkpoint import Checkpoints
+
+        return Checkpoints
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
