@@ -57,6 +57,17 @@ class Schedule(eqx.Module):
         return steps if self.stop is None else min(self.stop, steps)
 
 
+    def snapshots(self, n_examples: int) -> int:
+        """How many snapshots are kept of each network; raises `ValueError` if none is."""
+        after_burn_in = self.steps(n_examples) - self.burn_in * self.epoch(n_examples)
+        if after_burn_in < self.stride:
+            raise ValueError(
+                f"no snapshot falls into the {after_burn_in} steps after burn-in; "
+                f"lower the stride ({self.stride}) or train longer"
+            )
+        return after_burn_in // self.stride
+
+
 class _Learners(eqx.Module):
     """Networks in training, stacked."""
 
@@ -108,13 +119,7 @@ def train_zoo(
     if n < 1:
         raise ValueError("no network to train: the initial weights are empty")
     burn_in = schedule.burn_in * schedule.epoch(len(task.train))
-    after_burn_in = schedule.steps(len(task.train)) - burn_in
-    n_snapshots = after_burn_in // schedule.stride
-    if n_snapshots < 1:
-        raise ValueError(
-            f"no snapshot falls into the {after_burn_in} steps after burn-in; "
-            f"lower the stride ({schedule.stride}) or train longer"
-        )
+    n_snapshots = schedule.snapshots(len(task.train))
     if at_once is not None:
         check_count("at_once", at_once)
     run = partial(_train, spec, optimizer, schedule, n_snapshots)
