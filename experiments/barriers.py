@@ -83,7 +83,7 @@ def run(config: Config, path: str) -> None:
     """Measure, print, keep."""
     experiment = Experiment(config)
     workdir = Workdir(path, config)
-    results = workdir.results()
+    results = workdir.results("barriers.png")
     if results is None:
         with workdir.stage("barriers"):
             found = measure(experiment, workdir / "barriers.png")

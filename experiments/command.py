@@ -1,9 +1,13 @@
 """The command line of every experiment, and what it says of wrong input."""
 
+import ast
 import difflib
 import math
+import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -13,7 +17,17 @@ from wfm import enable_compilation_cache
 from wfm.training import Stopped
 
 Config = Any  # an ml_collections ConfigDict, whose attributes no type checker can know
-MAY_BE_ZERO = ("seed", "split", "burn_in")
+SEEDS = ("seed", "seeds", "split")
+MAY_BE_ZERO = (*SEEDS, "burn_in")
+MAY_BE_EMPTY = ("hidden",)  # a network without hidden neurons
+LARGEST_SEED = 2**32 - 1  # JAX drops the upper bits of larger ones and says nothing
+LARGEST_COUNT = 2**31 - 1  # counts on devices are of 32 bits
+HELP = {"-h", "-help", "--help", "--helpfull", "--helpshort"}
+OPTIONS = """Options
+  --config=FILE[:VARIANT]   settings; the file's own text names its variants
+  --workdir=DIR             folder of the run; the same command again resumes it
+  --config.KEY=VALUE        another value for a key of the config
+  --help                    this text, with the keys of the config given by --config"""
 
 
 class UsageError(Exception):
@@ -21,9 +35,16 @@ class UsageError(Exception):
 
 
 def main(run: Callable[[Config, str], None], argv: Sequence[str] | None = None) -> None:
-    """Parse `--config=FILE[:VARIANT] --workdir=DIR [--config.KEY=VALUE …]` and run."""
+    """Parse `--config=FILE[:VARIANT] --workdir=DIR [--config.KEY=VALUE …]` and run.
+
+    `--help` prints what can be set.
+    """
+    argv = sys.argv if argv is None else argv
     try:
-        config, workdir = parse(sys.argv if argv is None else argv)
+        if HELP & set(argv[1:]):
+            print(usage(sys.modules[run.__module__].__doc__ or "", argv))
+            return
+        config, workdir = parse(argv)
         enable_compilation_cache()
         run(config, workdir)
     except Stopped as stop:
@@ -60,22 +81,51 @@ def parse(argv: Sequence[str]) -> tuple[Config, str]:
             f"unexpected argument {rest[0]!r}; options start with --config or --workdir"
         )
     if config is None or not workdir:
-        raise UsageError("give both --config=FILE[:VARIANT] and --workdir=DIR")
-    known = list(flat(config.to_dict()))
+        raise UsageError(
+            "give both --config=FILE[:VARIANT] and --workdir=DIR; --help tells what else there is"
+        )
+    defaults = flat(config.to_dict())
     for override in overrides:
         key = override.lstrip("-").removeprefix("config.").split("=")[0]
-        if key not in known:
-            close = difflib.get_close_matches(key, known, 1) or [", ".join(known)]
+        if key not in defaults:
+            close = difflib.get_close_matches(key, defaults, 1) or [", ".join(defaults)]
             raise UsageError(f"unknown config key {key!r}; did you mean {close[0]}?")
     config, workdir, _ = _flags(argv)
     for key, value in flat(config.to_dict()).items():
-        counts = isinstance(value, int) and not isinstance(value, bool)
-        least = 0 if key.split(".")[-1] in MAY_BE_ZERO else 1
-        if counts and value < least:
-            raise UsageError(f"config.{key} is {value}; it must be at least {least}")
-        if isinstance(value, float) and not 0 <= value < math.inf:
-            raise UsageError(f"config.{key} is {value}; it cannot be negative, infinite or NaN")
+        _check(key, value, defaults[key])
     return config, workdir
+
+
+def _check(key: str, value: Any, default: Any) -> None:
+    """Raise `UsageError` for a value that cannot be right, whatever the experiment."""
+    if not isinstance(default, tuple):
+        _check_one(f"config.{key} is {value!r}; it", key, value, default)
+        return
+    if default and not value and key.split(".")[-1] not in MAY_BE_EMPTY:
+        raise UsageError(f"config.{key} is {value!r}; give at least one entry")
+    for entry in value:
+        what = f"config.{key} is {value!r}; each entry"
+        _check_one(what, key, entry, default[0] if default else entry)
+
+
+def _check_one(what: str, key: str, value: Any, default: Any) -> None:
+    name = key.split(".")[-1]
+    least = 0 if name in MAY_BE_ZERO else 1
+    most = LARGEST_SEED if name in SEEDS else LARGEST_COUNT
+    if isinstance(default, int) and not isinstance(default, bool):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise UsageError(f"{what} must be a whole number")
+        if value < least:
+            raise UsageError(f"{what} must be at least {least}")
+        if value > most:
+            raise UsageError(f"{what} must be at most {most}")
+    if isinstance(default, float):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise UsageError(f"{what} must be a number")
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{what} cannot be negative, infinite or NaN")
+    if isinstance(default, str) and not isinstance(value, str):
+        raise UsageError(f"{what} must be a name")
 
 
 def _flags(argv: Sequence[str]) -> tuple[Any, Any, list[str]]:
@@ -99,6 +149,36 @@ def _flags(argv: Sequence[str]) -> tuple[Any, Any, list[str]]:
     finally:
         sys.argv = real
     return values.config, values.workdir, rest[1:]
+
+
+def usage(about: str, argv: Sequence[str]) -> str:
+    """What `--help` prints: how to call, and every key of the config with its value.
+
+    The config is the one on the command line, or else the one that `about` names.
+    """
+    named = [a for a in argv[1:] if a.lstrip("-").startswith("config=")]
+    named = named or re.findall(r"--config=\S+", about)[:1]
+    lines = [about.strip(), "", OPTIONS]
+    if not named:
+        return "\n".join(lines)
+    config, _, _ = _flags([argv[0], *named])
+    file, _, variant = named[-1].partition("=")[2].partition(":")
+    if text := ast.get_docstring(ast.parse(Path(file).read_text())):
+        lines += ["", f"{file}: {text}"]
+    lines += ["", f"Keys and values of {file}{':' * bool(variant)}{variant}:"]
+    comments = _comments(Path(file))
+    for key, value in flat(config.to_dict()).items():
+        option = f"--config.{key}={shlex.quote(str(value))}"
+        lines.append(f"  {option:48} {comments.get(key.removeprefix('base.'), '')}".rstrip())
+    return "\n".join(lines)
+
+
+def _comments(file: Path) -> dict[str, str]:
+    """What configs beside a file, and above all the file itself, say behind each key."""
+    found: dict[str, str] = {}
+    for source in (*sorted(file.parent.glob("*.py")), file):
+        found |= re.findall(r"^ *config\.([\w.]+) = .*  # (.*)$", source.read_text(), re.MULTILINE)
+    return found
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

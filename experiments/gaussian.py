@@ -76,7 +76,7 @@ def run(config: Config, path: str) -> None:
     network = mlp(*config.widths)
     sampling = ways(config)
     workdir = Workdir(path, config)
-    results = workdir.results() or _run(network, sampling, config, workdir)
+    results = workdir.results("figures/gaussian.png") or _run(network, sampling, config, workdir)
     print(table(results["samples"]))
     print(f"Picture: {workdir / 'figures' / 'gaussian.png'}")
 

@@ -119,7 +119,7 @@ def run(config: Config, path: str) -> None:
     """Train, compare histograms, draw."""
     surface = choose(SURFACES, "manifold", config.manifold)
     workdir = Workdir(path, config)
-    results = workdir.results() or _run(surface, config, workdir)
+    results = workdir.results("figures/density.png") or _run(surface, config, workdir)
     print(
         f"Total variation from the data, in {math.prod(BINS)} bins of equal area: "
         f"samples {results['total_variation']['samples']:.3f}, "

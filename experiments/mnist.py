@@ -41,7 +41,7 @@ def run(config: Config, path: str) -> None:
     """The whole experiment."""
     experiment = check(config)
     workdir = Workdir(path, config)
-    results = workdir.results()
+    results = workdir.results("report.html")
     if results is None:
         results = _run(experiment, workdir)
     print(report.table(results))
@@ -71,7 +71,6 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
         results, figures = evaluate_samples(experiment, trained, samples)
         together = {name: _together(experiment, trained.reference, w) for name, w in sets.items()}
     about = {"seed": experiment.config.seed, "parameters": _count(trained.parameters)}
-    results = workdir.finish(about | results | {"together": together})
     kernel = next(iter(experiment.network.arrays))
     shown = {name: jax.tree.map(lambda a: a[:SHOWN], w) for name, w in sets.items()}
     pictures = {
@@ -89,8 +88,10 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
             "a row for each, a picture for each hidden neuron.",
         ),
     }
-    report.write(workdir, results, figures, more)
-    return results
+    return workdir.finish(
+        about | results | {"together": together},
+        lambda results: report.write(workdir, results, figures, more),
+    )
 
 
 def _count(parameters: Any) -> int:

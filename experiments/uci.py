@@ -18,6 +18,7 @@ from experiments import report
 from experiments.command import Config, main
 from experiments.experiment import KEPT, Experiment, moments, of_flow
 from experiments.workdir import Workdir
+from wfm.digest import digest
 from wfm.evaluation import (
     Nearest,
     averaged_pairs,
@@ -38,16 +39,23 @@ REPORTS_PER_CHECKPOINT = 10
 
 
 def train(
-    workdir: Workdir, experiment: Experiment, flow: Flow, field: nnx.Module, data: Any, unseen: Any
+    workdir: Workdir,
+    experiment: Experiment,
+    flow: Flow,
+    field: nnx.Module,
+    data: Any,
+    unseen: Any,
+    about: Mapping[str, Any],
 ) -> tuple[Callable, TrainState]:
     """Train the field from the newest checkpoint on; how to bind parameters, and the state to use.
 
-    `unseen`: data that the loss of each checkpoint is taken on, like `data`.
+    `unseen`: data that the loss of each checkpoint is taken on, like `data`. `about`: what else
+    than the config all states depend on; those of another one are refused.
     """
     c = experiment.config.training
     trainer, bind, parameters = experiment.make_trainer(flow, field)
     state = trainer.init(parameters, experiment.keys["training"])
-    checkpoints = Checkpoints(workdir / "checkpoints", of_flow(experiment.config))
+    checkpoints = Checkpoints(workdir / "checkpoints", of_flow(experiment.config) | about)
     state = checkpoints.restore(state) or state
     workdir.metrics.truncate("step", int(state.step))
     validate = experiment.make_validation(flow, bind, unseen)
@@ -87,7 +95,7 @@ def run(config: Config, path: str) -> None:
     """The whole experiment."""
     experiment = Experiment(config)
     workdir = Workdir(path, config)
-    results = workdir.results()
+    results = workdir.results("report.html")
     if results is None:
         results = _run(experiment, workdir)
     print(report.table(results))
@@ -128,7 +136,9 @@ def prepare(experiment: Experiment, workdir: Workdir) -> Trained:
         field = experiment.make_field(flow, unit)
         unseen = experiment.pairs(held_out, reference)
         data, unseen = (experiment.data(*both) for both in ((initial, points), unseen))
-        bind, state = train(workdir, experiment, flow, field, data, unseen)
+        # Whatever became of the zoo: a flow that learned from another one is never used for it.
+        about = {"digest of the zoo": digest(zoo)}
+        bind, state = train(workdir, experiment, flow, field, data, unseen, about)
     parameters = state.average
     return Trained(seen, held_out, reference, flow, bind(parameters), parameters, sizes)
 
@@ -138,9 +148,10 @@ def _run(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     samples = sample(experiment, workdir, trained)
     with workdir.stage("evaluate"):
         results, figures = evaluate_samples(experiment, trained, samples)
-    results = workdir.finish({"seed": experiment.config.seed} | results)
-    report.write(workdir, results, figures)
-    return results
+    return workdir.finish(
+        {"seed": experiment.config.seed} | results,
+        lambda results: report.write(workdir, results, figures),
+    )
 
 
 def sample(experiment: Experiment, workdir: Workdir, trained: Trained) -> Weights:

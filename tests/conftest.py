@@ -10,6 +10,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -30,3 +31,11 @@ def _forget_compiled_programs():
     """A process that keeps thousands of programs runs out of memory maps, and dies (65,530)."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def as_in_use():
+    """Annotations are checked in tests only: without that, as for a user, sentences must do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 from jaxtyping import Array, Float, Int
 
-from wfm.tasks import Split, accuracy, cross_entropy
+from wfm.tasks import Split, accuracy, check_data, cross_entropy
 from wfm.weights import Weights, WeightSpec, in_chunks
 
 CHUNK = 256
@@ -13,6 +13,8 @@ CHUNK = 256
 
 def evaluate(spec: WeightSpec, weights: Weights, split: Split) -> dict[str, Float[Array, " n"]]:
     """`accuracy` and `loss` (mean negative log-likelihood, nats) of each stacked network."""
+    spec.check(weights, batch_dims=1)
+    check_data(spec, split)
     return in_chunks(lambda ws: _evaluate(spec, ws, split), weights, CHUNK)
 
 
@@ -27,6 +29,7 @@ def _evaluate(spec: WeightSpec, weights: Weights, split: Split) -> dict[str, Arr
 
 def predictions(spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]) -> Int[Array, "n m"]:
     """The class that each stacked network assigns to each input."""
+    spec.check(weights, batch_dims=1)
     return in_chunks(lambda ws: _outputs(spec, ws, x).argmax(-1), weights, CHUNK)
 
 
@@ -34,6 +37,7 @@ def logits(
     spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]
 ) -> Float[Array, "n m classes"]:
     """What each stacked network puts out for each input."""
+    spec.check(weights, batch_dims=1)
     return in_chunks(lambda ws: _outputs(spec, ws, x), weights, CHUNK)
 
 

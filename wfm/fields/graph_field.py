@@ -52,6 +52,12 @@ class GraphField(nnx.Module):
         rngs: nnx.Rngs,
     ):
         own = spec.fixed if own_embedding is None else own_embedding
+        unknown = own if isinstance(own, str) else [g for g in own if g not in spec.groups]
+        if unknown:
+            raise ValueError(
+                f"own_embedding names groups of neurons, but no {unknown!r}; choose some of "
+                f"{tuple(spec.groups)}"
+            )
         self.graph = graph = self.graph_of(spec, fold)
         self.unit = tuple((unit or {}).items())
         self.depth = depth

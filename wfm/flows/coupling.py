@@ -28,6 +28,10 @@ class Coupling(eqx.Module):
         A batch is stacked points x₁, unless the coupling says otherwise.
         """
 
+    def given(self, batch: Any) -> tuple[Point | None, Point]:
+        """The stacked x₀, if they come with the data, and x₁ that a batch holds."""
+        return None, batch
+
 
 class Independent(Coupling):
     """Fresh draws of the prior."""
@@ -114,6 +118,11 @@ class Given(Coupling):
     trajectory coupling. Permuted along with x₁, x₀ has the prior's distribution only up to
     permutation, as in `EquivariantTransport`.
     """
+
+    def given(self, batch: tuple[Point, Point]) -> tuple[Point, Point]:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise ValueError("the coupling Given takes pairs: give the data as (x₀, x₁), stacked")
+        return batch[0], batch[1]
 
     def pair(
         self, space: Manifold, prior: Prior, batch: tuple[Point, Point], key: Key[Array, ""]

@@ -1,5 +1,6 @@
 """Guidance: a flow whose velocity also goes down an objective."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,10 @@ class Guided(Prediction):
     scale: float | Callable[[Scalar], Scalar] = eqx.field(static=True)
     key: Key[Array, ""]
     at_end_point: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        if isinstance(self.scale, float | int) and not math.isfinite(self.scale):
+            raise ValueError(f"the scale of guidance must be finite, got {self.scale}")
 
     @property
     def lands(self) -> bool:

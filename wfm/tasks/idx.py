@@ -38,7 +38,12 @@ def read_idx(path: str | Path) -> np.ndarray:
 
 
 def _unpacked(path: Path) -> bytes:
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror}); put the IDX file there"
+        ) from None
     if content[:2] != GZIP:
         return content
     try:

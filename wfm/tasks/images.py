@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pooch
 
+from wfm.checks import some
 from wfm.tasks.idx import read_idx
 from wfm.tasks.split import divide
 from wfm.tasks.task import Split, Task
 
 FOLDER = "WFM_DATA_DIR"
 SIDE = 8  # of small images
+
+Images = tuple[np.ndarray, np.ndarray]  # (n, height, width) of floats, and labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +78,12 @@ def load_images(name: str, split: int) -> Task:
     aside, of the others, as many for validation. Files are taken from `$WFM_DATA_DIR/<name>/`,
     plain or compressed; those that are not there are downloaded once, into the user's cache.
     """
-    return _task(_part(name, "train"), _part(name, "test"), split, axis=None)
+    return _task(*_parts(name), split, axis=None)
 
 
 def load_small_images(name: str, split: int) -> Task:
     """The same in 8 by 8 pixels, each standardised, so that networks for `digits` take them."""
-    seen, test = ((shrunk(x), y) for x, y in (_part(name, "train"), _part(name, "test")))
+    seen, test = ((shrunk(x), y) for x, y in _parts(name))
     return _task(seen, test, split, axis=0)
 
 
@@ -93,8 +96,8 @@ def shrunk(images: np.ndarray) -> np.ndarray:
 
 
 def _task(
-    seen: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    seen: Images,
+    test: Images,
     split: int,
     axis: int | None,
 ) -> Task:
@@ -115,16 +118,44 @@ def _task(
     )
 
 
-def _part(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, height, width) of floats, and labels."""
-    files = [_file(name, file) for file in FILES[part]]
-    images, labels = map(read_idx, files)
+def _parts(name: str) -> tuple[Images, Images]:
+    """What the official files hold for training and for the test, which must fit each other."""
+    files = {part: [_file(name, file) for file in FILES[part]] for part in FILES}
+    seen, test = (_images(*files[part]) for part in ("train", "test"))
+    (x, y), (test_x, test_y) = seen, test
+    if x.shape[1:] != test_x.shape[1:]:
+        raise ValueError(
+            f"{files['test'][0]} has images of {test_x.shape[1:]} pixels and {files['train'][0]} "
+            f"of {x.shape[1:]}; take both from one data set"
+        )
+    absent = sorted(set(range(int(max(y.max(), test_y.max())) + 1)) - set(y.tolist()))
+    if absent:
+        raise ValueError(
+            f"{files['train'][1]} and {files['test'][1]} have labels up to "
+            f"{max(y.max(), test_y.max())}, but the first has none of class {some(absent)}; "
+            "number the classes from 0 without gaps, or download both again"
+        )
+    return seen, test
+
+
+def _images(images_file: Path, labels_file: Path) -> Images:
+    images, labels = read_idx(images_file), read_idx(labels_file)
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise ValueError(
-            f"{files[0]} holds an array {images.shape} and {files[1]} one {labels.shape}, which "
-            "are not images and a label for each; download both again"
+            f"{images_file} holds an array {images.shape} and {labels_file} one {labels.shape}, "
+            "which are not images and a label for each; download both again"
         )
-    return images.astype(np.float32), labels
+    if not images.size:
+        raise ValueError(f"{images_file} has no pixels (shape {images.shape}); download it again")
+    images = images.astype(np.float32)
+    if not np.isfinite(images).all():
+        raise ValueError(f"{images_file} has NaN or infinite pixels; download it again")
+    if labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise ValueError(
+            f"{labels_file} has labels of {labels.dtype} from {labels.min()} on, which do not "
+            "number classes from 0; download it again"
+        )
+    return images, labels
 
 
 def _file(name: str, file: str) -> Path:

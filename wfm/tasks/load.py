@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 
+from wfm.checks import check_count
 from wfm.tasks.images import SOURCES, load_images, load_small_images
 from wfm.tasks.tabular import TABLES, load_table
 from wfm.tasks.task import Task
+
+LAST_SPLIT = 2**32 - 1  # the largest seed of scikit-learn
 
 TASKS: dict[str, Callable[[int], Task]] = {
     **{name: partial(load_table, name) for name in TABLES},
@@ -22,4 +25,5 @@ def load_task(name: str, split: int = 0) -> Task:
     """
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
+    check_count("split", split, least=0, most=LAST_SPLIT)
     return TASKS[name](split)

@@ -1,12 +1,35 @@
 """What weights can be led towards: the task's loss on mini-batches."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from wfm.checks import check_count, numbers
 from wfm.tasks.task import Split, cross_entropy
 from wfm.weights import Weights, WeightSpec
+
+
+def check_data(spec: WeightSpec, split: Split) -> None:
+    """Raise `ValueError` unless a network has an input for each feature, an output for each class.
+
+    Features lie on the last axis of the inputs. Of labels that cannot be read nothing is said.
+    """
+    groups = list(spec.groups.values())
+    inputs, outputs = groups[0].size, groups[-1].size
+    if split.x.shape[-1] != inputs:
+        raise ValueError(
+            f"the data have {split.x.shape[-1]} inputs and the network {inputs}; "
+            "give data of the network's own task"
+        )
+    labels = numbers(split.y)
+    if labels is not None and labels.max() >= outputs:
+        raise ValueError(
+            f"the data have a class {labels.max()} and the network {outputs} "
+            "outputs, counted from 0; give data of the network's own task"
+        )
 
 
 class BatchLoss(eqx.Module):
@@ -22,23 +45,11 @@ class BatchLoss(eqx.Module):
     input_noise: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self):
-        groups = list(self.spec.groups.values())
-        inputs, outputs = groups[0].size, groups[-1].size
-        if self.split.x.shape[-1] != inputs:
+        check_data(self.spec, self.split)
+        check_count("the batch size", self.batch_size)
+        if not 0 <= self.input_noise < math.inf:
             raise ValueError(
-                f"the data have {self.split.x.shape[-1]} inputs and the network {inputs}; "
-                "give data of the network's own task"
-            )
-        if self.split.y.max() >= outputs:
-            raise ValueError(
-                f"the data have a class {int(self.split.y.max())} and the network {outputs} "
-                "outputs, counted from 0; give data of the network's own task"
-            )
-        if self.batch_size < 1:
-            raise ValueError(f"a batch needs at least 1 example, got {self.batch_size}")
-        if not self.input_noise >= 0:
-            raise ValueError(
-                f"input_noise is a standard deviation and cannot be negative, "
+                f"input_noise is a standard deviation, finite and not negative, "
                 f"got {self.input_noise}"
             )
 

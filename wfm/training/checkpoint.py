@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers as policies
 
+from wfm.checks import check_count
 from wfm.digest import digest
 from wfm.training.signals import most
 from wfm.training.trainer import TrainState
@@ -30,9 +31,12 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, config: Mapping[str, Any] | None = None, keep: int = 2):
-        if keep < 1:
-            raise ValueError(f"keep must be at least 1, got {keep}")
+        check_count("keep", keep)
         self._folder = Path(folder).absolute()
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ValueError(
+                f"{self._folder} is a file where the folder of checkpoints belongs; move it away"
+            )
         self._config = None if config is None else json.loads(json.dumps(config, default=list))
         self._keep = keep
         self._open()

@@ -1,26 +1,41 @@
 """Training a field for a flow, in one call."""
 
+from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
+from jaxtyping import Array, Float
 
+from wfm.batching import map_batched
+from wfm.checks import check_count, is_float, non_finite_rows, numbers, some
 from wfm.fields import functional
 from wfm.flows import Field, Flow
-from wfm.manifolds import Point
-from wfm.training.trainer import Trainer, muon
+from wfm.manifolds import Manifold, Point
+from wfm.training.trainer import Trainer, check_rows, muon
+
+LARGEST_SEED = 2**32 - 1  # of those beyond, JAX drops the upper bits and says nothing
+OFF = 1e-2  # relative distance from a manifold that rounding cannot explain
+AT_ONCE = 256
 
 
 def flow_trainer(
     flow: Flow, module: nnx.Module, optimizer: optax.GradientTransformation, **options: Any
 ) -> tuple[Trainer, Any, Any]:
-    """A trainer of `module` as the flow's field; also its `bind` and parameters (`functional`)."""
+    """A trainer of `module` as the flow's field; also its `bind` and parameters (`functional`).
+
+    Before training it looks whether the data are points of the flow (`check_points`).
+    """
     bind, parameters = functional(module)
 
     def loss(parameters: Any, example: Any) -> jax.Array:
         return flow.example_loss(bind(parameters), *example)
 
+    options = {"check": partial(check_points, flow)} | options
     return Trainer(loss, optimizer, flow.examples, **options), bind, parameters
 
 
@@ -37,7 +52,80 @@ def learn(
 
     `options` are those of `Trainer`: `batch_size`, `decay`, `at_once`, `mesh`.
     """
+    check_count("seed", seed, least=0, most=LARGEST_SEED)
     optimizer = muon(learning_rate, steps)
     trainer, bind, parameters = flow_trainer(flow, module, optimizer, **options)
     state = trainer.fit(trainer.init(parameters, jax.random.key(seed)), data, steps)
     return bind(state.average)
+
+
+def check_points(flow: Flow, data: Any) -> None:
+    """Raise `ValueError` unless stacked data are points that the flow can learn.
+
+    That is, of the structure and shape of one point after an axis for many, finite, and on the
+    manifold, as far as it says what that is.
+    """
+    x0, x1 = flow.coupling.given(data)
+    if x0 is not None:
+        _check_stack(flow.space, x0, "x₀ of the data")
+    _check_stack(flow.target, x1, "the data")
+    check_rows(data)
+
+
+def _check_stack(manifold: Manifold, points: Point, what: str) -> None:
+    _check_shapes(manifold, points, what)
+    if rows := non_finite_rows(points):
+        raise ValueError(
+            f"{what} are NaN or infinite in {len(rows)} rows ({some(rows)}); leave them out"
+        )
+    try:
+        manifold.ambient()
+        off = numbers(_distance_off(manifold, points))
+    except NotImplementedError:  # a chart, where `project` chooses among names of one point
+        return
+    if off is not None and (rows := np.flatnonzero(off > OFF).tolist()):
+        raise ValueError(
+            f"{what} are off the manifold in {len(rows)} of {len(off)} rows ({some(rows)}), by up "
+            f"to {off.max():.2g} of their size; give points, as `form.encode` or "
+            "`manifold.project` make them"
+        )
+
+
+def _check_shapes(manifold: Manifold, points: Point, what: str) -> None:
+    """Against the manifold's own draws, where it has any."""
+    try:
+        like = jax.eval_shape(manifold.random, jax.random.key(0))
+    except NotImplementedError:
+        return
+    mine, its = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (points, like))
+    if mine.keys() != its.keys():
+        names = [", ".join(map(_name, part)) or "nothing" for part in (mine, its)]
+        raise ValueError(
+            f"{what} have arrays for {names[0]}, and points of the flow for {names[1]}; encode "
+            "weights with the form that the flow's manifold is of"
+        )
+    if all(jnp.shape(a) == its[path].shape for path, a in mine.items()):
+        raise ValueError(f"{what} are one point; stack many of them along a new first axis")
+    for path, a in mine.items():
+        if jnp.ndim(a) < 1 or jnp.shape(a)[1:] != its[path].shape:
+            raise ValueError(
+                f"{what}{_name(path)} have shape {jnp.shape(a)}; stacked points have (n, "
+                f"{', '.join(map(str, its[path].shape))})"
+            )
+        if not is_float(a):
+            raise ValueError(f"{what}{_name(path)} are {a.dtype}; give floating-point numbers")
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path) or "one array"
+
+
+@eqx.filter_jit
+def _distance_off(manifold: Manifold, points: Point) -> Float[Array, " n"]:
+    """How far each point is from its projection, relative to the largest entry of each array."""
+
+    def one(x: Point) -> Array:
+        gap = lambda a, b: jnp.abs(a - b).max() / jnp.maximum(jnp.abs(a).max(), 1e-30)  # noqa: E731
+        return jnp.stack(jax.tree.leaves(jax.tree.map(gap, x, manifold.project(x)))).max()
+
+    return map_batched(one, points, AT_ONCE)

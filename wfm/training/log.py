@@ -1,6 +1,7 @@
 """What a person sees while training, and what is left to read afterwards."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ class MetricsLog:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._told = False  # of damaged lines
 
     def write(self, **record: Any) -> None:
         """Append one record."""
@@ -32,24 +34,44 @@ class MetricsLog:
             file.write((json.dumps(record) + "\n").encode())
 
     def read(self) -> list[dict[str, Any]]:
-        """All records so far; a torn line is none."""
+        """All records so far. Lines that are none are skipped, and a warning tells of them once."""
         if not self.path.exists():
             return []
-        return [r for line in self.path.read_text().splitlines() if (r := _record(line))]
+        lines = [line for line in self._content().splitlines() if line.strip()]
+        records = [r for line in lines if (r := _record(line)) is not None]
+        if bad := len(lines) - len(records):
+            if not self._told:
+                warnings.warn(f"{self.path}: {bad} damaged lines are skipped", stacklevel=2)
+            self._told = True
+        return records
+
+    def _content(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ValueError(
+                f"{self.path} cannot be read ({error.strerror}); move it away, or choose another "
+                "folder"
+            ) from None
 
     def truncate(self, key: str, last: int) -> None:
-        """Drop records beyond `last`, which a resumed run will write again."""
-        kept = [record for record in self.read() if record.get(key, last) <= last]
+        """Drop records beyond `last`, which a resumed run will write again, and damaged lines."""
+        kept = [record for record in self.read() if not _is_beyond(record.get(key), last)]
         partial = self.path.with_name(self.path.name + ".partial")
         partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
         partial.replace(self.path)
 
 
-def _record(line: str) -> dict[str, Any] | None:
+def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:
+        record = json.loads(line)
+    except ValueError:  # no JSON, or no text
         return None
+    return record if isinstance(record, dict) else None
+
+
+def _is_beyond(value: Any, last: int) -> bool:
+    return isinstance(value, int | float) and value > last
 
 
 class Bar:

@@ -16,6 +16,7 @@ from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as muon_and_adam
 
 from wfm.batching import batched
+from wfm.checks import all_finite, check_count, non_finite_rows, some
 from wfm.devices import mean_over, replicate
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
@@ -36,13 +37,24 @@ class TrainState(eqx.Module):
 class Diverged(RuntimeError):
     """A loss or gradient was not finite. `state` is the last good state."""
 
-    def __init__(self, step: int, state: TrainState):
+    def __init__(self, step: int, state: TrainState, remedy: str = "lower the learning rate"):
         super().__init__(
             f"the loss or its gradient became non-finite at step {step}; "
-            f"the state of step {int(state.step)} is kept; lower the learning rate"
+            f"the state of step {int(state.step)} is kept; {remedy}"
         )
         self.step = step
         self.state = state
+
+
+def check_rows(data: PyTree) -> None:
+    """Raise `ValueError` unless data are stacked arrays of equally many rows, one at least."""
+    leaves = jax.tree.leaves(data)
+    lengths = sorted({len(a) if jnp.ndim(a) else 0 for a in leaves})
+    if len(lengths) != 1 or lengths[0] < 1:
+        raise ValueError(
+            "data must be stacked arrays of equally many rows, at least one, got "
+            f"{', '.join(map(str, lengths)) or 'none'}"
+        )
 
 
 def _with_keys(batch: PyTree, key: Key[Array, ""]) -> PyTree:
@@ -57,7 +69,8 @@ class Trainer:
     `decay`: of the average of the parameters, reached gradually so that early parameters, which
     are still far off, are forgotten. `at_once`: the most examples that the gradient is taken of
     at a time, which changes not the gradient but memory, and what fits the cache of a CPU; by
-    default all of a device's share. `mesh`: devices that share each batch.
+    default all of a device's share. `mesh`: devices that share each batch. `check`: raises
+    `ValueError` for data that cannot be learned from, before the first step.
     """
 
     loss: Callable[[Parameters, PyTree], Array]
@@ -67,10 +80,10 @@ class Trainer:
     decay: float = 0.999
     at_once: int | None = None
     mesh: Mesh | None = None
+    check: Callable[[PyTree], None] = check_rows
 
     def __post_init__(self):
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        check_count("batch_size", self.batch_size)
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
         devices = self.mesh.size if self.mesh else 1
@@ -80,8 +93,8 @@ class Trainer:
                 f"a batch of {self.batch_size} does not divide among {devices} devices; take "
                 f"batch_size {more} or fewer devices"
             )
-        if self.at_once is not None and self.at_once < 1:
-            raise ValueError(f"at_once must be at least 1, got {self.at_once}")
+        if self.at_once is not None:
+            check_count("at_once", self.at_once)
 
     @property
     def _at_once(self) -> int:
@@ -102,11 +115,7 @@ class Trainer:
         return jax.lax.scan(lambda s, _: self._step(s, data), state, length=n_steps)
 
     def _step(self, state: TrainState, data: PyTree) -> tuple[TrainState, dict[str, Array]]:
-        key, batch_key, loss_key = jax.random.split(state.key, 3)
-        n = len(jax.tree.leaves(data)[0])
-        rows = jax.random.randint(batch_key, (self.batch_size,), 0, n)
-        batch = jax.tree.map(lambda a: a[rows], data)
-        examples = self.examples(batch, loss_key)
+        key, examples = self._draw(state.key, data)
         loss, gradient = mean_over(self._gradient, self.mesh)(state.parameters, examples)
         change, moments = self.optimizer.update(gradient, state.moments, state.parameters)
         parameters = optax.apply_updates(state.parameters, change)
@@ -114,6 +123,14 @@ class Trainer:
         average = optax.incremental_update(parameters, state.average, 1 - decay)
         state = TrainState(state.step + 1, parameters, average, moments, key)
         return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+
+    def _draw(self, key: Key[Array, ""], data: PyTree) -> tuple[Key[Array, ""], PyTree]:
+        """The key of the next step, and the examples of this one."""
+        key, batch_key, loss_key = jax.random.split(key, 3)
+        n = len(jax.tree.leaves(data)[0])
+        rows = jax.random.randint(batch_key, (self.batch_size,), 0, n)
+        batch = jax.tree.map(lambda a: a[rows], data)
+        return key, self.examples(batch, loss_key)
 
     def _gradient(self, parameters: Parameters, examples: PyTree) -> tuple[Array, Parameters]:
         """Mean loss of stacked examples, and its gradient."""
@@ -147,19 +164,41 @@ class Trainer:
 
         Raises `Diverged`, which carries the state at the start of the failing chunk.
         """
-        if steps < 1 or chunk < 1:
-            raise ValueError(f"steps and chunk must be at least 1, got {steps} and {chunk}")
-        state, data = replicate((state, data), self.mesh)
+        check_count("steps", steps)
+        check_count("chunk", chunk)
+        self.check(data)
+        given = state, data
+        state, data = replicate(given, self.mesh)
         while int(state.step) < steps:
             start = int(state.step)
             new, metrics = self.advance(state, data, min(chunk, steps - start))
             host = {name: np.asarray(values) for name, values in metrics.items()}
             finite = np.isfinite(host["loss"]) & np.isfinite(host["gradient_norm"])
             if not finite.all():
-                raise Diverged(start + 1 + int(finite.argmin()), state)
+                step = start + 1 + int(finite.argmin())
+                raise Diverged(step, state, self._remedy(*given, step))
+            if not all_finite(new.parameters):  # by a last step that no loss has seen yet
+                raise Diverged(int(new.step) + 1, state)
             state = new
             report(state, {name: float(values.mean()) for name, values in host.items()})
         return state
+
+    def _remedy(self, state: TrainState, data: PyTree, step: int) -> str:
+        """What to do about a loss of `step` that is not finite, where training began at `state`."""
+        if rows := non_finite_rows(data):
+            return f"the data are NaN or infinite in {len(rows)} rows ({some(rows)}): leave them out"
+        if not all_finite(state.parameters):
+            return f"the parameters at step {int(state.step)} are so already: start from others"
+        key = state.key
+        for _ in range(int(state.step), step - 1):
+            key, _, _ = jax.random.split(key, 3)
+        _, examples = self._draw(key, data)
+        if non_finite_rows(examples):
+            return (
+                "the data are finite, but what is made of them for training, such as draws of a "
+                "prior, is not: mend what makes it"
+            )
+        return "lower the learning rate"
 
 
 def adam(learning_rate: float, steps: int) -> optax.GradientTransformation:
@@ -192,6 +231,7 @@ def _clipped(optimizer: optax.GradientTransformation) -> optax.GradientTransform
 
 
 def _schedule(learning_rate: float, steps: int) -> optax.Schedule:
+    check_count("steps", steps, least=0)
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"the learning rate must be positive, got {learning_rate}")
     warm_up = math.ceil(WARM_UP * steps)

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
+from wfm.checks import check_count
 from wfm.weights.scaling import NO_SCALING, Scaling
 
 Weights = dict[str, Float[Array, "..."]]
@@ -26,8 +27,7 @@ class Group:
     scaling: Scaling = NO_SCALING
 
     def __post_init__(self):
-        if self.size < 1:
-            raise ValueError(f"a group of neurons needs a size of at least 1, got {self.size}")
+        check_count("the size of a group of neurons", self.size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -124,11 +124,21 @@ class WeightSpec:
                 f"weights do not fit the network: missing {sorted(missing)}, "
                 f"unknown {sorted(extra)}; it has the arrays {list(self.arrays)}"
             )
+        shapes = {name: tuple(weights[name].shape) for name in self.arrays}
+        if batch_dims and all(shapes[name] == self.shape(name) for name in self.arrays):
+            raise ValueError(
+                "the weights are those of one network where many are expected; stack them along a "
+                "new first axis, as in `jax.tree.map(lambda a: a[None], weights)`"
+            )
         for name in self.arrays:
-            shape = tuple(weights[name].shape)[batch_dims:]
+            shape = shapes[name][batch_dims:]
             if shape != self.shape(name):
                 raise ValueError(
                     f"weights do not fit the network: {name!r} has shape {shape}, "
                     f"expected {self.shape(name)} (axes {self.arrays[name]}); "
                     f"use `spec.resize` for other widths"
                 )
+        if len(leading := {shape[:batch_dims] for shape in shapes.values()}) > 1:
+            raise ValueError(
+                f"the arrays hold unequal numbers of networks: {sorted(leading)}; stack them alike"
+            )

@@ -11,9 +11,10 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key, PyTree
 
+from wfm.checks import check_count, non_finite_rows, some
 from wfm.devices import spread
 from wfm.evaluation import evaluate
-from wfm.tasks import Split, Task, cross_entropy
+from wfm.tasks import Split, Task, check_data, cross_entropy
 from wfm.weights import Weights, WeightSpec
 from wfm.zoo.groups import Train, in_groups, kept_in
 from wfm.zoo.weight_set import WeightSet
@@ -37,11 +38,11 @@ class Schedule(eqx.Module):
 
     def __check_init__(self):
         for name in ("epochs", "batch_size", "stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.stop is not None and self.stop < 1:
-            raise ValueError(f"stop must be at least 1, got {self.stop}")
-        if not 0 <= self.burn_in < self.epochs:
+            check_count(name, getattr(self, name))
+        if self.stop is not None:
+            check_count("stop", self.stop)
+        check_count("burn_in", self.burn_in, least=0)
+        if not self.burn_in < self.epochs:
             raise ValueError(
                 f"burn_in must lie in 0 … epochs - 1 = {self.epochs - 1}, got {self.burn_in}"
             )
@@ -54,6 +55,17 @@ class Schedule(eqx.Module):
         """Steps in all."""
         steps = self.epochs * self.epoch(n_examples)
         return steps if self.stop is None else min(self.stop, steps)
+
+
+    def snapshots(self, n_examples: int) -> int:
+        """How many snapshots are kept of each network; raises `ValueError` if none is."""
+        after_burn_in = self.steps(n_examples) - self.burn_in * self.epoch(n_examples)
+        if after_burn_in < self.stride:
+            raise ValueError(
+                f"no snapshot falls into the {after_burn_in} steps after burn-in; "
+                f"lower the stride ({self.stride}) or train longer"
+            )
+        return after_burn_in // self.stride
 
 
 class _Learners(eqx.Module):
@@ -98,19 +110,18 @@ def train_zoo(
     """
     schedule = schedule or Schedule()
     spec.check(initial, batch_dims=1)
+    check_data(spec, task.train)
+    if rows := non_finite_rows(initial):
+        raise ValueError(
+            f"the initial weights of networks {some(rows)} are NaN or infinite; start from others"
+        )
     n = len(next(iter(initial.values())))
     if n < 1:
         raise ValueError("no network to train: the initial weights are empty")
     burn_in = schedule.burn_in * schedule.epoch(len(task.train))
-    after_burn_in = schedule.steps(len(task.train)) - burn_in
-    n_snapshots = after_burn_in // schedule.stride
-    if n_snapshots < 1:
-        raise ValueError(
-            f"no snapshot falls into the {after_burn_in} steps after burn-in; "
-            f"lower the stride ({schedule.stride}) or train longer"
-        )
-    if at_once is not None and at_once < 1:
-        raise ValueError(f"at_once must be at least 1, got {at_once}")
+    n_snapshots = schedule.snapshots(len(task.train))
+    if at_once is not None:
+        check_count("at_once", at_once)
     run = partial(_train, spec, optimizer, schedule, n_snapshots)
     train = _compiled(run, task.train, mesh)
     if folder is not None:

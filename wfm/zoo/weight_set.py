@@ -8,7 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from wfm.checks import is_float
+from wfm.digest import digest
 from wfm.weights import Weights, WeightSpec, load_weights, save_weights
+
+SEAL = "digest"  # of all arrays, beside them in the file
 
 
 class WeightSet(eqx.Module):
@@ -65,6 +69,15 @@ class WeightSet(eqx.Module):
     def check(self, spec: WeightSpec) -> None:
         """Raise `ValueError` if empty, of other shapes than `spec`, or with non-finite weights."""
         spec.check(self.weights, batch_dims=1)
+        for name, a in self.weights.items():
+            if not is_float(a):
+                raise ValueError(
+                    f"the zoo's {name!r} is {a.dtype}; weights must be floating-point numbers"
+                )
+        n = len(next(iter(self.weights.values())))
+        for name, a in {"trajectory": self.trajectory, "step": self.step, **self.metrics}.items():
+            if len(a) != n:
+                raise ValueError(f"the zoo has {n} snapshots, but {len(a)} entries of {name!r}")
         if not len(self):
             raise ValueError("the zoo is empty; train at least one network and keep a snapshot")
         finite = jnp.stack(
@@ -79,7 +92,7 @@ class WeightSet(eqx.Module):
             )
 
     def save(self, path: str | Path) -> None:
-        """Write to one safetensors file."""
+        """Write to one safetensors file, sealed: `load` refuses what was altered since."""
         arrays: dict[str, Shaped[Array, "..."]] = {
             "trajectory": self.trajectory,
             "step": self.step,
@@ -87,12 +100,17 @@ class WeightSet(eqx.Module):
         parts = {"weights": self.weights, "metrics": self.metrics, "initial": self.initial}
         for part, members in parts.items():
             arrays |= {f"{part}/{name}": a for name, a in members.items()}
-        save_weights(path, arrays)
+        save_weights(path, arrays, {SEAL: digest(arrays)})
 
     @classmethod
     def load(cls, path: str | Path, spec: WeightSpec) -> "WeightSet":
         """Read what `save` wrote, and check it against `spec`."""
-        arrays, _ = load_weights(path)
+        arrays, marks = load_weights(path)
+        if SEAL in marks and marks[SEAL] != digest(arrays):
+            raise ValueError(
+                f"{path} was altered or damaged since its zoo was saved; take another copy, or "
+                "delete it and train the networks again"
+            )
         arrays = {name: jnp.asarray(a) for name, a in arrays.items()}
         if not {"trajectory", "step"} <= arrays.keys():
             raise ValueError(f"{path} holds weights but no zoo; write it with `WeightSet.save`")

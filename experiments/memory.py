@@ -1,0 +1,45 @@
+"""What a run will hold in memory at least, told before it allocates anything."""
+
+import os
+
+from experiments.command import Config, UsageError
+from wfm.weights import WeightSpec
+
+BYTES = 4  # of a number
+STATES = 3  # of a network in training: its weights, and Adam's two moments
+FIELD_STATES = 4  # the same, and the running average
+
+
+def check_memory(config: Config, network: WeightSpec, snapshots: int) -> None:
+    """Refuse a run that needs more memory than the machine has, by a bound from below.
+
+    `snapshots`: how many are kept of each network.
+    """
+    needed = least(config, network.n_weights, snapshots)
+    total, there = sum(needed.values()), machine()
+    if total > there:
+        largest = max(needed, key=lambda name: needed[name])
+        raise UsageError(
+            f"this run needs at least {total / 1e9:,.0f} GB of memory, most of it for {largest}, "
+            f"and the machine has {there / 1e9:,.0f} GB; choose a smaller network or fewer of them"
+        )
+
+
+def least(config: Config, n_weights: int, snapshots: int) -> dict[str, int]:
+    """Bytes for each thing that a run of a config holds."""
+    z, field, training, sampling = config.zoo, config.field, config.training, config.sampling
+    network = BYTES * n_weights
+    at_once = min(z.at_once, z.networks)
+    return {
+        # As trained, and as aligned points; and the initial weights.
+        "the zoo": network * z.networks * (2 * snapshots + 1),
+        f"training {at_once} networks at once": network * at_once * STATES,
+        "the vector field": BYTES * field.depth * field.width**2 * FIELD_STATES,
+        f"batches of {training.batch_size} networks": 2 * network * training.batch_size,
+        f"{sampling.networks} samples": network * sampling.networks,
+    }
+
+
+def machine() -> int:
+    """Bytes of memory in this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
