@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wfm.manifolds import Euclidean, Product, Sphere, Torus
+from wfm.manifolds import Euclidean, Product, Sphere, Torus, ZeroSum
 
 MANIFOLDS = {
     "euclidean": Euclidean((2, 3)),
@@ -20,6 +20,7 @@ MANIFOLDS = {
     "columns": Sphere((5, 3), axes=0),
     "conv": Sphere((3, 3, 2, 4), axes=(0, 1, 2)),
     "torus": Torus((3,)),
+    "zero_sum": ZeroSum(Sphere((4, 3), radius=2.0), Sphere((4, 2), radius=2.0), axis=1),
     "product": Product({"w": Sphere((5, 3), axes=0), "b": Euclidean((3,), std=0.5)}),
     "nested": Product(
         {

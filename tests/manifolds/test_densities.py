@@ -8,7 +8,7 @@ import scipy.stats
 from jax.flatten_util import ravel_pytree
 
 from tests.manifolds.table import Jitted
-from wfm.manifolds import Euclidean, Product, Sphere, Torus
+from wfm.manifolds import Euclidean, Product, Sphere, Torus, ZeroSum
 
 N_DRAWS = 5_000
 
@@ -29,6 +29,15 @@ CHARTS = {
     "two_circles": (Sphere((2, 2), axes=0, radius=0.5), lambda a: circle(a, 0.5), [TURN, TURN]),
     "torus": (Torus((2,)), lambda a: a, [TURN, TURN]),
     "euclidean": (Euclidean((2,), std=0.3), lambda a: a, [(-2, 2), (-2, 2)]),
+    "zero_sum": (
+        ZeroSum(Sphere((3,), radius=1.5), Sphere((2,), radius=1.5), axis=0),
+        lambda a: (
+            circle(a[0], 1.5)
+            @ jnp.array([[1, -1, 0], [1 / 3**0.5, 1 / 3**0.5, -2 / 3**0.5]])
+            / 2**0.5
+        ),
+        [TURN],
+    ),
     "product": (
         Product({"w": Sphere((2,)), "b": Euclidean((), std=0.5)}),
         lambda a: {"w": circle(a[0]), "b": a[1]},

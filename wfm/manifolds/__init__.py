@@ -5,5 +5,6 @@ from wfm.manifolds.euclidean import Euclidean
 from wfm.manifolds.product import Product
 from wfm.manifolds.sphere import Sphere
 from wfm.manifolds.torus import Torus
+from wfm.manifolds.zero_sum import ZeroSum
 
-__all__ = ["Euclidean", "Manifold", "Point", "Product", "Sphere", "Tangent", "Torus"]
+__all__ = ["Euclidean", "Manifold", "Point", "Product", "Sphere", "Tangent", "Torus", "ZeroSum"]

@@ -7,7 +7,15 @@ from wfm.weights.files import load_weights, save_weights
 from wfm.weights.form import AsTrained, Canonical, WeightForm, canonicalize
 from wfm.weights.matching import Matching, WeightMatching
 from wfm.weights.networks import ACTIVATIONS, cnn, mlp, residual_mlp
-from wfm.weights.scaling import NoScaling, PositiveScaling, Scaling, SignScaling
+from wfm.weights.precision import in_working_precision
+from wfm.weights.scaling import (
+    Incoming,
+    LinearScaling,
+    NoScaling,
+    PositiveScaling,
+    Scaling,
+    SignScaling,
+)
 from wfm.weights.sinkhorn_matching import (
     MidpointLoss,
     Objective,
@@ -33,6 +41,8 @@ __all__ = [
     "Axes",
     "Canonical",
     "Group",
+    "Incoming",
+    "LinearScaling",
     "Matching",
     "MidpointLoss",
     "NoScaling",
@@ -56,6 +66,7 @@ __all__ = [
     "canonicalize",
     "cnn",
     "in_chunks",
+    "in_working_precision",
     "load_weights",
     "mix",
     "mlp",

@@ -1,24 +1,28 @@
-"""Forms of weights that a flow can model: as trained, or with rescaling symmetries removed."""
+"""Forms of weights that a flow can model: as trained, or with symmetries removed."""
 
 import abc
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import partial
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Bool
 
-from wfm.manifolds import Euclidean, Manifold, Product, Sphere
-from wfm.manifolds.base import safe_sqrt
+from wfm.manifolds import Euclidean, Manifold, Product, ZeroSum
+from wfm.weights.normal_form import normalize
+from wfm.weights.precision import in_working_precision
+from wfm.weights.scaling import safe_norm, sphere_or_sign
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import rescale
 
 ByArray = float | Mapping[str, float]
 
 
-def _flat_space(spec: WeightSpec, name: str, std: ByArray, mean: ByArray) -> Euclidean:
-    own = [v[name] if isinstance(v, Mapping) else v for v in (std, mean)]
-    return Euclidean(spec.shape(name), *own)
+def _of_array(name: str, value: ByArray) -> float:
+    return value[name] if isinstance(value, Mapping) else value
 
 
 class WeightForm(abc.ABC):
@@ -40,6 +44,26 @@ class WeightForm(abc.ABC):
         """Weights of a point."""
 
     @abc.abstractmethod
+    def check(self, weights: Weights) -> None:
+        """Raise `ValueError` where stacked weights do not fit, or `encode` would lose something."""
+
+    @abc.abstractmethod
+    def symmetries_left(self) -> tuple[str, ...]:
+        """What still changes points but no function, in words, other than permutations."""
+
+    def check_quotient(self) -> None:
+        """Raise `ValueError` if distances, after alignment, are not those between functions.
+
+        Where a symmetry is left, two points of one function lie apart, so that distances are
+        upper bounds and a copy may look new.
+        """
+        if left := self.symmetries_left():
+            raise ValueError(
+                f"distances in this form are not those of the quotient, for it keeps "
+                f"{'; '.join(left)}; compare such networks by what they compute"
+            )
+
+    @abc.abstractmethod
     def manifold(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> Product:
         """Where the points live; reference draws of its flat parts have this `std` and `mean`.
 
@@ -54,14 +78,22 @@ class AsTrained(WeightForm):
         self.network = self.spec = network
 
     def encode(self, weights: Weights) -> Weights:
-        return weights
+        return in_working_precision(weights)
 
     def decode(self, point: Weights) -> Weights:
         return point
 
+    def check(self, weights: Weights) -> None:
+        self.network.check(weights, batch_dims=1)
+
+    def symmetries_left(self) -> tuple[str, ...]:
+        shift = (SHIFT,) if self.network.groups[self.network.output].size > 1 else ()
+        return self.network.rescalings() + self.network.symmetries_left() + shift
+
     def manifold(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> Product:
-        spec = self.network
-        return Product({name: _flat_space(spec, name, std, mean) for name in spec.arrays})
+        shape = self.network.shape
+        flat = lambda name: Euclidean(shape(name), _of_array(name, std), _of_array(name, mean))  # noqa: E731
+        return Product({name: flat(name) for name in self.network.arrays})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +110,7 @@ LAST_LAYERS = {
     "euclidean": LastLayer(normalized=False, keeps_scale=False),
 }
 LOG_SCALE = "log_scale"
+SHIFT = "a number added to all outputs, which probabilities do not see"
 
 
 class Canonical(WeightForm):
@@ -86,16 +119,23 @@ class Canonical(WeightForm):
     Layer by layer every hidden neuron's incoming weights and bias are divided by its scale (for
     ReLU the norm of its incoming weights, for tanh their sign) and what leaves it is multiplied
     by the same. Where several arrays enter a group, the first kernel gives the scale and the rest
-    stays flat. `last` says what becomes of a classifier's last layer:
+    stays flat. A neuron that nothing enters gets a fixed direction and sends nothing (`check` says
+    where that would change the function). A sphere of dimension 0 is a sign, and flat.
+
+    Outputs are logits: probabilities do not see a number that is added to all of them, so what
+    enters them is centred over the outputs, and sums to 0. `keep_logits=True` leaves it, for
+    networks whose outputs have a meaning of their own; one output is always left.
+
+    `last` says what becomes of a classifier's last layer:
 
     - `"sphere"`: kernel and bias rescaled so that the kernel of C outputs has norm √C, as
       published. Keeps the arg-max, loses the temperature.
     - `"sphere+scale"`: the same, with the lost log-scale as one more flat coordinate,
-      `log_scale`. Lossless: `decode(encode(w))` computes what `w` computes.
-    - `"euclidean"`: the last layer is left as it is. Lossless.
+      `log_scale`. Lossless: `decode(encode(w))` gives the probabilities that `w` gives.
+    - `"euclidean"`: the last layer keeps its scale. Lossless.
     """
 
-    def __init__(self, network: WeightSpec, last: str = "sphere+scale"):
+    def __init__(self, network: WeightSpec, last: str = "sphere+scale", keep_logits: bool = False):
         if last not in LAST_LAYERS:
             raise ValueError(
                 f"unknown form {last!r} of the last layer; choose one of {', '.join(LAST_LAYERS)}"
@@ -103,6 +143,7 @@ class Canonical(WeightForm):
         _check_order(network)
         self.network = network
         self.last = LAST_LAYERS[last]
+        self.centred = not keep_logits and network.groups[network.output].size > 1
         extra = {LOG_SCALE: ()} if self.last.keeps_scale else {}
         self.spec = dataclasses.replace(
             network,
@@ -111,17 +152,7 @@ class Canonical(WeightForm):
         )
 
     def encode(self, weights: Weights) -> Weights:
-        spec = self.network
-        for group in spec.groups:
-            factor = self._measure(group, weights)
-            if factor is not None:
-                weights = rescale(spec, {group: 1 / factor}, weights)
-        if not self.last.normalized:
-            return weights
-        norm = safe_sqrt((weights[self._last_kernel] ** 2).sum())
-        scale = jnp.where(norm > 0, norm / self._radius, 1.0)
-        point = self._scale_outputs(weights, 1 / scale)
-        return point | ({LOG_SCALE: jnp.log(scale)} if self.last.keeps_scale else {})
+        return self._encode(weights)[0]
 
     def decode(self, point: Weights) -> Weights:
         if not self.last.keeps_scale:
@@ -129,43 +160,124 @@ class Canonical(WeightForm):
         weights = {name: point[name] for name in self.network.arrays}
         return self._scale_outputs(weights, jnp.exp(point[LOG_SCALE]))
 
+    def check(self, weights: Weights) -> None:
+        """Raise `ValueError` where stacked weights do not fit, or have no form of their function.
+
+        That is where a constant enters a hidden neuron and nothing else, or all of the last kernel
+        is 0. `encode` gives a point of the manifold there, too, but of another function.
+        """
+        self.network.check(weights, batch_dims=1)
+        changed = _changed(self, weights)
+        for group in self.network.groups:
+            if group in changed and (where := np.argwhere(changed[group])).size:
+                raise ValueError(self._has_no_form(group, *where[0].tolist()))
+
+    def symmetries_left(self) -> tuple[str, ...]:
+        kept = not self.centred and self.network.groups[self.network.output].size > 1
+        return self.network.symmetries_left() + ((SHIFT,) if kept else ())
+
     def manifold(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> Product:
-        spec = self.spec
-        factors: dict[str, Manifold] = {
-            name: _flat_space(spec, name, std, mean) for name in spec.arrays
-        }
-        for group_name, group in spec.groups.items():
-            if lead := spec.lead(group_name):
-                name, axis = lead
-                factors[name] = group.scaling.manifold(factors[name], spec.shape(name), axis)
-        if self.last.normalized:
-            name = self._last_kernel
-            factors[name] = Sphere(spec.shape(name), radius=self._radius)
-        return Product(factors)
+        return Product({name: self._factor(name, std, mean) for name in self.spec.arrays})
+
+    def _factor(self, name: str, std: ByArray, mean: ByArray) -> Manifold:
+        """Where the array `name` lives: flat, or spheres; those that sum to 0 where centred."""
+        shape, axis = self.spec.shape(name), self.spec.target_axis(name)
+        own_std = _of_array(name, std)
+        flat = Euclidean(shape, own_std, _of_array(name, mean))
+        whole = self._bent(name, flat)
+        if not self._is_centred(name):
+            return whole
+        assert axis is not None
+        # n entries of standard deviation s that sum to 0 have n - 1 free ones of a larger one.
+        n = shape[axis]
+        short_shape = (*shape[:axis], n - 1, *shape[axis + 1 :])
+        short_flat = Euclidean(short_shape, own_std * math.sqrt(n / (n - 1)))
+        short = self._bent(name, short_flat)
+        return ZeroSum(flat if short is short_flat else whole, short, axis)
+
+    def _bent(self, name: str, flat: Euclidean) -> Manifold:
+        """The spheres in `flat` that the array `name` lives on, or `flat` itself."""
+        axis = self.spec.target_axis(name)
+        if self.last.normalized and name == self._last_kernel[0]:
+            return sphere_or_sign(flat, flat.shape, list(range(len(flat.shape))), self._radius)
+        group = None if axis is None else self.spec.labels(name)[axis]
+        if group and self.spec.lead(group) == (name, axis):
+            return self.spec.groups[group].scaling.manifold(flat, flat.shape, axis)
+        return flat
+
+    def _is_centred(self, name: str) -> bool:
+        axis, outputs = self.spec.target_axis(name), self.spec.output
+        return self.centred and axis is not None and self.spec.labels(name)[axis] == outputs
 
     @property
     def _radius(self) -> float:
         return math.sqrt(self.network.groups[self.network.output].size)
 
     @property
-    def _last_kernel(self) -> str:
+    def _last_kernel(self) -> tuple[str, int]:
         lead = self.network.lead(self.network.output)
         assert lead, "no array brings signals to the outputs"
-        return lead[0]
+        return lead
 
-    def _measure(self, group: str, weights: Weights) -> Array | None:
-        """Scales of the neurons of `group`, read off its leading kernel."""
-        lead = self.network.lead(group)
-        if lead is None:
-            return None
-        name, axis = lead
-        kernel = jnp.moveaxis(weights[name], axis, 0)
-        return self.network.groups[group].scaling.measure(kernel.reshape(len(kernel), -1))
+    def _encode(self, weights: Weights) -> tuple[Weights, dict[str, Bool[Array, "..."]]]:
+        """The point, and in each group the neurons whose form changes what they compute."""
+        weights, changed = in_working_precision(weights), {}
+        for group in self.network.groups:
+            if self.network.lead(group):
+                weights, changed[group] = normalize(self.network, group, weights)
+        if self.centred:
+            weights = self._centre(weights)
+        if not self.last.normalized:
+            return weights, changed
+        name, axis = self._last_kernel
+        norm = safe_norm(weights[name].reshape(1, -1))[0]
+        empty = norm == 0
+        scale = jnp.where(empty, 1.0, norm / self._radius)
+        point = self._scale_outputs(weights, 1 / scale)
+        point[name] = jnp.where(empty, self._direction(axis, point[name]), point[name])
+        changed[self.network.output] = empty[None]
+        return point | ({LOG_SCALE: jnp.log(scale)} if self.last.keeps_scale else {}), changed
+
+    def _centre(self, weights: Weights) -> Weights:
+        """Without what is added to all outputs alike."""
+
+        def act(name: str) -> Array:
+            axis, array = self.network.target_axis(name), weights[name]
+            return array - array.mean(axis, keepdims=True) if self._is_centred(name) else array
+
+        return {name: act(name) for name in self.network.arrays}
+
+    def _direction(self, axis: int, like: Array) -> Array:
+        """A fixed point of the last kernel's sphere, which no order of hidden neurons changes."""
+        row = jnp.zeros(like.shape[axis], like.dtype).at[0].set(1.0)
+        row = row - row.mean() if self.centred else row
+        row = row.reshape([-1 if a == axis else 1 for a in range(like.ndim)])
+        whole = jnp.broadcast_to(row, like.shape)
+        return whole * (self._radius / jnp.sqrt((whole**2).sum()))
 
     def _scale_outputs(self, weights: Weights, factor: Array) -> Weights:
         outputs = self.network.output
         factors = jnp.full(self.network.groups[outputs].size, factor)
         return rescale(self.network, {outputs: factors}, weights)
+
+    def _has_no_form(self, group: str, network: int, neuron: int) -> str:
+        lead = self.network.lead(group)
+        if group == self.network.output:
+            return (
+                f"network {network} has no canonical form: its outputs are the same for all "
+                f"inputs, as {lead[0]!r} is zero (or one number for all outputs, which "
+                "probabilities do not see); leave it out, or use last='euclidean'"
+            )
+        return (
+            f"network {network} has no canonical form: {lead[0]!r} brings nothing to neuron "
+            f"{neuron} of {group!r}, which still passes on a constant; add what that gives to the "
+            "biases it reaches and set its outgoing weights to zero"
+        )
+
+
+@partial(jax.jit, static_argnums=0)
+def _changed(form: Canonical, weights: Weights) -> dict[str, Bool[Array, "networks _"]]:
+    return jax.vmap(lambda w: form._encode(w)[1])(weights)
 
 
 def _check_order(network: WeightSpec) -> None:

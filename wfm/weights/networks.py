@@ -6,11 +6,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from wfm.weights.scaling import NO_SCALING, PositiveScaling, Scaling, SignScaling
+from wfm.weights.scaling import (
+    NO_SCALING,
+    LinearScaling,
+    PositiveScaling,
+    Scaling,
+    SignScaling,
+)
 from wfm.weights.spec import Group, Weights, WeightSpec
 
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Scaling]] = {
-    "relu": (jax.nn.relu, PositiveScaling()),
+    "relu": (jax.nn.relu, PositiveScaling(rectifies=True)),
     "leaky_relu": (jax.nn.leaky_relu, PositiveScaling()),
     "tanh": (jnp.tanh, SignScaling()),
     "gelu": (jax.nn.gelu, NO_SCALING),
@@ -59,10 +65,11 @@ def residual_mlp(
 ) -> WeightSpec:
     """Residual network: embed, then x ← x + dense(act(dense(x))) `blocks` times, then read out.
 
-    All blocks write on one stream, so its neurons are one group, which many arrays enter.
+    All blocks write on one stream, so its neurons are one group, which many arrays enter. No
+    activation touches them.
     """
     act, scaling = _activation(activation)
-    groups = {"in": Group(d_in, False), "stream": Group(width, True, PositiveScaling())}
+    groups = {"in": Group(d_in, False), "stream": Group(width, True, LinearScaling())}
     arrays = {"embed.kernel": ("in", "stream"), "embed.bias": ("stream",)}
     for i in range(1, blocks + 1):
         groups[f"h{i}"] = Group(hidden, True, scaling)

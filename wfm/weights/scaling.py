@@ -1,14 +1,31 @@
 """The rescalings of a neuron that its activation function commutes with."""
 
 import abc
+import math
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from wfm.manifolds import Manifold, Sphere
 from wfm.manifolds.base import safe_sqrt
+
+
+class Incoming(NamedTuple):
+    """What enters the neurons of a group, a row for each neuron.
+
+    `lead`: the group's first kernel; `kernels`: all others; `biases`. `ties`: sums that change
+    their sign with the neuron and do not depend on the order of others, the most telling first;
+    `tie_sizes`: the same of absolute values, to tell them from rounding errors.
+    """
+
+    lead: Float[Array, "n k"]
+    kernels: Float[Array, "n j"]
+    biases: Float[Array, "n b"]
+    ties: Float[Array, "n t"]
+    tie_sizes: Float[Array, "n t"]
 
 
 class Scaling(eqx.Module):
@@ -19,15 +36,34 @@ class Scaling(eqx.Module):
         """Random factors for `n` neurons."""
 
     @abc.abstractmethod
-    def measure(self, incoming: Float[Array, "n k"]) -> Float[Array, " n"]:
+    def measure(self, incoming: Incoming) -> Float[Array, " n"]:
         """The factor α of each neuron whose incoming weights are α times their normal form."""
+
+    @abc.abstractmethod
+    def dead(self, incoming: Incoming) -> Bool[Array, " n"]:
+        """Neurons without a normal form, as nothing that enters them tells their scale."""
+
+    def silent(self, incoming: Incoming) -> Bool[Array, " n"]:
+        """Which of the dead neurons give 0 for all inputs."""
+        return _vanish(incoming.kernels) & _vanish(incoming.biases)
 
     def manifold(self, flat: Manifold, shape: tuple[int, ...], axis: int) -> Manifold:
         """Where incoming weights in normal form live: `flat`, or a sphere for each neuron.
 
         Neurons run along `axis`.
         """
-        return flat
+        others = [a for a in range(len(shape)) if a != axis]
+        return sphere_or_sign(flat, shape, others) if self.unit_norm else flat
+
+    @property
+    def unit_norm(self) -> bool:
+        """Whether incoming weights in normal form have norm 1."""
+        return False
+
+    @property
+    def linear(self) -> bool:
+        """Whether the neurons are linear, so that any invertible matrix may act on all of them."""
+        return False
 
 
 class NoScaling(Scaling):
@@ -36,35 +72,111 @@ class NoScaling(Scaling):
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
         return jnp.ones(n)
 
-    def measure(self, incoming: Float[Array, "n k"]) -> Float[Array, " n"]:
-        return jnp.ones(len(incoming))
+    def measure(self, incoming: Incoming) -> Float[Array, " n"]:
+        return jnp.ones(len(incoming.lead))
+
+    def dead(self, incoming: Incoming) -> Bool[Array, " n"]:
+        return jnp.zeros(len(incoming.lead), bool)
 
 
 NO_SCALING = NoScaling()
 
 
 class SignScaling(Scaling):
-    """α = ±1, as for odd functions such as tanh. Normal form: incoming weights sum up positive."""
+    """α = ±1, as for odd functions such as tanh. Normal form: incoming weights sum up positive.
+
+    Where they sum to 0 the first sum of `Incoming.ties` that does not decides.
+    """
 
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
         return jax.random.rademacher(key, (n,), jnp.float32)
 
-    def measure(self, incoming: Float[Array, "n k"]) -> Float[Array, " n"]:
-        return jnp.where(incoming.sum(1) < 0, -1.0, 1.0)
+    def measure(self, incoming: Incoming) -> Float[Array, " n"]:
+        return _sign(incoming)
+
+    def dead(self, incoming: Incoming) -> Bool[Array, " n"]:
+        return _vanish(incoming.lead) & self.silent(incoming)
 
 
 class PositiveScaling(Scaling):
     """α > 0, as for ReLU. Normal form: incoming weights have norm 1 (Pittorino et al. 2022).
 
-    A neuron without incoming weights has no normal form and keeps its scale.
+    `rectifies`: whether σ(z) = 0 for z ≤ 0, as ReLU's, so that a neuron without incoming weights
+    and with a negative bias is silent.
     """
+
+    rectifies: bool = eqx.field(static=True, default=False)
 
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
         return jnp.exp(jax.random.normal(key, (n,)))
 
-    def measure(self, incoming: Float[Array, "n k"]) -> Float[Array, " n"]:
-        norm = safe_sqrt((incoming**2).sum(1))
-        return jnp.where(norm > 0, norm, 1.0)
+    def measure(self, incoming: Incoming) -> Float[Array, " n"]:
+        return jnp.where(self.dead(incoming), 1.0, safe_norm(incoming.lead))
 
-    def manifold(self, flat: Manifold, shape: tuple[int, ...], axis: int) -> Manifold:
-        return Sphere(shape, [a for a in range(len(shape)) if a != axis])
+    def dead(self, incoming: Incoming) -> Bool[Array, " n"]:
+        return _vanish(incoming.lead)
+
+    def silent(self, incoming: Incoming) -> Bool[Array, " n"]:
+        below = (incoming.biases <= 0).all(1) if self.rectifies else _vanish(incoming.biases)
+        return _vanish(incoming.kernels) & below
+
+    @property
+    def unit_norm(self) -> bool:
+        return True
+
+
+class LinearScaling(Scaling):
+    """α ≠ 0, for neurons without an activation function, as on residual streams.
+
+    Normal form: incoming weights have norm 1 and sum up positive. More is allowed, any invertible
+    matrix on all neurons together, which no normal form here removes.
+    """
+
+    def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
+        size, sign = jax.random.split(key)
+        return jnp.exp(jax.random.normal(size, (n,))) * jax.random.rademacher(sign, (n,), "float32")
+
+    def measure(self, incoming: Incoming) -> Float[Array, " n"]:
+        size = jnp.where(self.dead(incoming), 1.0, safe_norm(incoming.lead))
+        return size * _sign(incoming)
+
+    def dead(self, incoming: Incoming) -> Bool[Array, " n"]:
+        return _vanish(incoming.lead)
+
+    @property
+    def unit_norm(self) -> bool:
+        return True
+
+    @property
+    def linear(self) -> bool:
+        return True
+
+
+def sphere_or_sign(
+    flat: Manifold, shape: tuple[int, ...], axes: list[int], radius: float = 1.0
+) -> Manifold:
+    """The sphere over `axes`, or `flat` where it has dimension 0: two points that no path joins."""
+    if math.prod(shape[a] for a in axes) < 2:
+        return flat
+    return Sphere(shape, axes, radius)
+
+
+def safe_norm(rows: Float[Array, "n k"]) -> Float[Array, " n"]:
+    """Norm of each row, without overflow or underflow, and with gradient 0 at 0."""
+    largest = jax.lax.stop_gradient(jnp.abs(rows).max(1, initial=0.0))
+    largest = jnp.where(largest < jnp.finfo(rows.dtype).tiny, 1.0, largest)
+    return largest * safe_sqrt(((rows / largest[:, None]) ** 2).sum(1))
+
+
+def _vanish(rows: Float[Array, "n k"]) -> Bool[Array, " n"]:
+    """Which rows are zero. NaN is not: what is wrong must not be mended unseen."""
+    return jnp.abs(rows).max(1, initial=0.0) < jnp.finfo(rows.dtype).tiny
+
+
+def _sign(incoming: Incoming) -> Float[Array, " n"]:
+    """The sign of the first of `ties` that is no rounding error; 1 where there is none."""
+    ties = incoming.ties
+    clear = jnp.abs(ties) > 100 * jnp.finfo(ties.dtype).eps * incoming.tie_sizes
+    first = jnp.argmax(clear, 1)
+    negative = jnp.take_along_axis(jnp.where(clear, ties, 0.0), first[:, None], 1)[:, 0] < 0
+    return jnp.where(negative, -1.0, 1.0)

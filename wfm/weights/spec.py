@@ -116,6 +116,18 @@ class WeightSpec:
         }
         return dataclasses.replace(self, groups=groups)
 
+    def rescalings(self) -> tuple[str, ...]:
+        """The rescalings that the groups' activations allow, in words."""
+        names = [n for n, group in self.groups.items() if group.scaling != NO_SCALING]
+        return tuple(f"the rescaling of each neuron of {name!r}" for name in names)
+
+    def symmetries_left(self) -> tuple[str, ...]:
+        """What keeps the function beside permutations, rescalings and shifts, in words."""
+        linear = [name for name, group in self.groups.items() if group.scaling.linear]
+        return tuple(
+            f"any invertible affine map of {name!r}, whose neurons are linear" for name in linear
+        )
+
     def check(self, weights: Mapping[str, Any], batch_dims: int = 0) -> None:
         """Raise `ValueError` unless names and shapes (after `batch_dims` axes) fit this spec."""
         missing, extra = self.arrays.keys() - weights.keys(), weights.keys() - self.arrays.keys()
@@ -142,3 +154,18 @@ class WeightSpec:
             raise ValueError(
                 f"the arrays hold unequal numbers of networks: {sorted(leading)}; stack them alike"
             )
+
+    def verify(self, weights: Mapping[str, Any], inputs: Any, outputs: Any = None) -> None:
+        """Raise `ValueError` where the labels are wrong, naming the group that shows it.
+
+        Permuting and rescaling each group must keep the outputs, and what enters the outputs must
+        add up to them: of these the canonical form consists. Tried on the first few of the
+        stacked `weights` (moved a little, so that nothing is 0 by chance) and of the stacked
+        `inputs`. A wrong *layout* need not show: labels of transposed kernels hold where all
+        widths are equal. It shows against `outputs`, what the networks (all of them, for all
+        `inputs`) put out where they come from; a number added to all outputs of an input does not
+        count, so that log-probabilities will do.
+        """
+        from wfm.weights.verify import verify  # derived from the labels, as all symmetries are
+
+        verify(self, weights, inputs, outputs)

@@ -15,7 +15,7 @@ from wfm.checks import check_count, non_finite_rows, some
 from wfm.devices import spread
 from wfm.evaluation import evaluate
 from wfm.tasks import Split, Task, check_data, cross_entropy
-from wfm.weights import Weights, WeightSpec
+from wfm.weights import Weights, WeightSpec, in_working_precision
 from wfm.zoo.groups import Train, in_groups, kept_in
 from wfm.zoo.weight_set import WeightSet
 
@@ -98,8 +98,8 @@ def train_zoo(
     """Train one network from each of the stacked `initial` weights.
 
     Every network sees its own order of the examples, unless the schedule says otherwise,
-    reshuffled each epoch (a last incomplete batch is dropped). Raises `ValueError` where a network
-    diverged, naming its trajectory.
+    reshuffled each epoch (a last incomplete batch is dropped). Raises `ValueError` where the labels
+    of `spec` are wrong, or a network diverged, naming its trajectory.
 
     `at_once`: the most networks that one computation trains, by default all of them; one after
     another, such groups share a compilation. `folder`: keeps each group as soon as it is finished,
@@ -115,9 +115,11 @@ def train_zoo(
         raise ValueError(
             f"the initial weights of networks {some(rows)} are NaN or infinite; start from others"
         )
+    initial = in_working_precision(initial)
     n = len(next(iter(initial.values())))
     if n < 1:
         raise ValueError("no network to train: the initial weights are empty")
+    spec.verify(initial, task.train.x)
     burn_in = schedule.burn_in * schedule.epoch(len(task.train))
     n_snapshots = schedule.snapshots(len(task.train))
     if at_once is not None:

@@ -1,6 +1,8 @@
 """A zoo: many trained networks, stacked, with where each comes from."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,9 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from wfm.checks import is_float
+from wfm.checks import non_finite_rows, some
 from wfm.digest import digest
-from wfm.weights import Weights, WeightSpec, load_weights, save_weights
+from wfm.weights import (
+    Weights,
+    WeightSpec,
+    in_working_precision,
+    load_weights,
+    save_weights,
+)
 
 SEAL = "digest"  # of all arrays, beside them in the file
 
@@ -21,14 +29,48 @@ class WeightSet(eqx.Module):
     `weights`: arrays with a leading axis over snapshots; `trajectory`, `step`: which trajectory
     and training step each snapshot is from; `metrics`: figures of each snapshot, such as
     `train_loss`, `validation_accuracy`; `initial`: the weights at step 0 of every trajectory,
-    stacked by trajectory number.
+    stacked by trajectory number, or nothing where they are not known.
     """
 
     weights: Weights
     trajectory: Int[Array, " n"]
     step: Int[Array, " n"]
     metrics: dict[str, Float[Array, " n"]]
-    initial: Weights
+    initial: Weights | None
+
+    @classmethod
+    def of(
+        cls,
+        weights: Mapping[str, Any],
+        spec: WeightSpec | None = None,
+        inputs: Float[Array, "m ..."] | None = None,
+        *,
+        trajectory: Any = None,
+        step: Any = None,
+        metrics: Mapping[str, Any] | None = None,
+        initial: Mapping[str, Any] | None = None,
+    ) -> "WeightSet":
+        """A zoo of stacked networks from elsewhere, in working precision.
+
+        By default each is a trajectory of its own, at step 0. With a `spec` the weights are
+        checked against it, and with `inputs`, a few of the task's, its labels are verified.
+        """
+        arrays = in_working_precision(weights)
+        numbers = {"trajectory": trajectory, "step": step}
+        numbers |= {f"metric {name!r}": values for name, values in (metrics or {}).items()}
+        n = _count(arrays, {name: a for name, a in numbers.items() if a is not None})
+        zoo = cls(
+            arrays,
+            jnp.arange(n) if trajectory is None else jnp.asarray(trajectory, int),
+            jnp.zeros(n, int) if step is None else jnp.asarray(step, int),
+            {name: jnp.asarray(values, float) for name, values in (metrics or {}).items()},
+            None if initial is None else in_working_precision(initial),
+        )
+        if spec is not None:
+            zoo.check(spec)
+            if inputs is not None:
+                spec.verify(zoo.weights, inputs)
+        return zoo
 
     def __len__(self) -> int:
         return len(self.trajectory)
@@ -56,6 +98,11 @@ class WeightSet(eqx.Module):
 
     def initial_of_each(self) -> Weights:
         """The weights that each snapshot was trained from, one row for each snapshot."""
+        if self.initial is None:
+            raise ValueError(
+                "this zoo does not hold the weights that its networks were trained from; give them "
+                "as `initial`, or choose what needs none, such as another coupling"
+            )
         return jax.tree.map(lambda a: a[self.trajectory], self.initial)
 
     def split(self, held_out: float, seed: int = 0) -> tuple["WeightSet", "WeightSet"]:
@@ -69,25 +116,21 @@ class WeightSet(eqx.Module):
     def check(self, spec: WeightSpec) -> None:
         """Raise `ValueError` if empty, of other shapes than `spec`, or with non-finite weights."""
         spec.check(self.weights, batch_dims=1)
-        for name, a in self.weights.items():
-            if not is_float(a):
-                raise ValueError(
-                    f"the zoo's {name!r} is {a.dtype}; weights must be floating-point numbers"
-                )
-        n = len(next(iter(self.weights.values())))
-        for name, a in {"trajectory": self.trajectory, "step": self.step, **self.metrics}.items():
-            if len(a) != n:
-                raise ValueError(f"the zoo has {n} snapshots, but {len(a)} entries of {name!r}")
         if not len(self):
             raise ValueError("the zoo is empty; train at least one network and keep a snapshot")
-        finite = jnp.stack(
-            [jnp.isfinite(a).reshape(len(a), -1).all(1) for a in self.weights.values()]
-        ).all(0)
-        if not finite.all():
-            bad = np.unique(np.asarray(self.trajectory)[~np.asarray(finite)]).tolist()
-            shown = ", ".join(map(str, bad[:10])) + (", …" if len(bad) > 10 else "")
+        if self.initial is not None:
+            spec.check(self.initial, batch_dims=1)
+            known = len(next(iter(self.initial.values())))
+            least, most = int(self.trajectory.min()), int(self.trajectory.max())
+            if least < 0 or most >= known:
+                raise ValueError(
+                    f"the zoo has trajectories {least} to {most}, and initial weights of {known}; "
+                    "number trajectories as the initial weights are stacked, from 0"
+                )
+        if rows := non_finite_rows(self.weights):
+            bad = np.unique(np.asarray(self.trajectory)[np.array(rows)]).tolist()
             raise ValueError(
-                f"the zoo has NaN or infinite weights in {len(bad)} trajectories ({shown}); "
+                f"the zoo has NaN or infinite weights in {len(bad)} trajectories ({some(bad)}); "
                 "lower the learning rate, or leave them out with `select`"
             )
 
@@ -97,40 +140,70 @@ class WeightSet(eqx.Module):
             "trajectory": self.trajectory,
             "step": self.step,
         }
-        parts = {"weights": self.weights, "metrics": self.metrics, "initial": self.initial}
+        parts = {"weights": self.weights, "metrics": self.metrics, "initial": self.initial or {}}
         for part, members in parts.items():
             arrays |= {f"{part}/{name}": a for name, a in members.items()}
         save_weights(path, arrays, {SEAL: digest(arrays)})
 
     @classmethod
-    def load(cls, path: str | Path, spec: WeightSpec) -> "WeightSet":
-        """Read what `save` wrote, and check it against `spec`."""
+    def load(
+        cls, path: str | Path, spec: WeightSpec, inputs: Float[Array, "m ..."] | None = None
+    ) -> "WeightSet":
+        """Read what `save` wrote, or stacked arrays of any file that are named as in `spec`.
+
+        Checked, and its labels verified, as by `of`. A zoo that was altered since it was saved is
+        refused.
+        """
         arrays, marks = load_weights(path)
         if SEAL in marks and marks[SEAL] != digest(arrays):
             raise ValueError(
                 f"{path} was altered or damaged since its zoo was saved; take another copy, or "
                 "delete it and train the networks again"
             )
-        arrays = {name: jnp.asarray(a) for name, a in arrays.items()}
-        if not {"trajectory", "step"} <= arrays.keys():
-            raise ValueError(f"{path} holds weights but no zoo; write it with `WeightSet.save`")
 
-        def part(prefix: str) -> Weights:
-            return {
-                name.split("/", 1)[1]: a
-                for name, a in arrays.items()
-                if name.startswith(prefix + "/")
-            }
+        def part(prefix: str) -> dict[str, np.ndarray]:
+            start = prefix + "/"
+            return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
 
-        zoo = cls(
-            part("weights"),
-            arrays["trajectory"],
-            arrays["step"],
-            part("metrics"),
-            part("initial"),
-        )
-        zoo.check(spec)
-        return zoo
+        if part("weights"):
+            missing = {"trajectory", "step"} - arrays.keys()
+            if missing:
+                raise ValueError(
+                    f"{path} lacks {sorted(missing)[0]!r} of its networks; write it with "
+                    "`WeightSet.save`"
+                )
+            numbers = {name: arrays[name] for name in ("trajectory", "step")}
+            initial = part("initial") or None
+            return cls.of(
+                part("weights"), spec, inputs, **numbers, metrics=part("metrics"), initial=initial
+            )
+        if not arrays.keys() & spec.arrays.keys():
+            raise ValueError(
+                f"{path} holds no zoo of this network: its arrays are {_first(arrays)}, and those "
+                f"of the network {_first(spec.arrays)}; rename them, or write it with "
+                "`WeightSet.save`"
+            )
+        return cls.of(arrays, spec, inputs)
+
+
+def _first(names: Mapping[str, Any]) -> str:
+    return ", ".join(list(names)[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _count(weights: Mapping[str, Array], numbers: Mapping[str, Any]) -> int:
+    """How many networks are stacked; raises `ValueError` where arrays do not agree."""
+    shapes = {name: np.shape(a) for name, a in (dict(weights) | dict(numbers)).items()}
+    bad = [name for name, shape in shapes.items() if not shape]
+    if not weights or bad:
+        raise ValueError(f"stacked networks have a leading axis, and {bad or 'no array'} has none")
+    name, (n, *_) = next(iter(shapes.items()))
+    for other, shape in shapes.items():
+        if shape[0] != n or (other in numbers and len(shape) != 1):
+            raise ValueError(
+                f"{name!r} holds {n} networks, and {other!r} has shape {shape}; "
+                "stack all arrays along their first axis"
+            )
+    return n
 
 
 def count_held_out(n: int, share: float) -> int:

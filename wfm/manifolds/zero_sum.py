@@ -1,0 +1,90 @@
+"""Arrays that sum to zero along an axis."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from wfm.manifolds.base import Manifold, Scalar
+
+
+class ZeroSum(Manifold):
+    """The points of `whole` that sum to 0 along `axis`, an isometric copy of `short`.
+
+    `short` is the same manifold with that axis 1 shorter: `ZeroSum(Sphere((16, 3), radius=r),
+    Sphere((16, 2), radius=r), axis=1)` holds arrays of shape (16, 3) and norm r whose rows sum to
+    0. `whole` must be symmetric to the reflection at those points, as flat spaces are, and spheres
+    over all of the axis: then its geodesics between them stay among them (O'Neill 1983,
+    Semi-Riemannian Geometry, chapter 4), and its metric and distances are theirs, to the last
+    digit. All else is that of `short`, by an isometry: the first C - 1 columns of the Householder
+    reflection that takes the last unit vector to (1, …, 1)/√C. So densities are exact.
+    """
+
+    whole: Manifold
+    short: Manifold
+    axis: int = eqx.field(static=True)
+
+    @property
+    def dim(self) -> int:
+        return self.short.dim
+
+    def exp(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self._lengthened(self.short.exp(*map(self._shortened, (x, v))))
+
+    def log(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self._lengthened(self.short.log(*map(self._shortened, (x, y))))
+
+    def inner(
+        self, x: Float[Array, "..."], u: Float[Array, "..."], v: Float[Array, "..."]
+    ) -> Scalar:
+        return self.whole.inner(x, u, v)
+
+    def dist(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Scalar:
+        return self.whole.dist(x, y)
+
+    def squared_distances(
+        self, x: Float[Array, "n ..."], y: Float[Array, "m ..."]
+    ) -> Float[Array, "n m"]:
+        return self.whole.squared_distances(x, y)
+
+    def transport(
+        self, x: Float[Array, "..."], y: Float[Array, "..."], v: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        return self._lengthened(self.short.transport(*map(self._shortened, (x, y, v))))
+
+    def project(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self._lengthened(self.short.project(self._shortened(x)))
+
+    def to_tangent(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.whole.to_tangent(x, v - v.mean(self.axis, keepdims=True))
+
+    def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        return self._lengthened(self.short.random(key))
+
+    def log_prob_random(self, x: Float[Array, "..."]) -> Scalar:
+        return self.short.log_prob_random(self._shortened(x))
+
+    @property
+    def is_vector_space(self) -> bool:
+        return self.short.is_vector_space
+
+    def gaussian(self) -> tuple[float, float]:
+        raise NotImplementedError(
+            "the entries of reference draws that sum to 0 are not independent; use weights as "
+            "trained, or a form that keeps the logits"
+        )
+
+    def ambient(self) -> "ZeroSum":
+        """The flat space of arrays that sum to 0: what lies off it is no coordinate of a point."""
+        return ZeroSum(self.whole.ambient(), self.short.ambient(), self.axis)
+
+    def _shortened(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Coordinates in `short` of the part of `x` that sums to 0."""
+        n = x.shape[self.axis]
+        first, last = jnp.split(x, [n - 1], self.axis)
+        return first + (last - x.sum(self.axis, keepdims=True) / n**0.5) / (n**0.5 - 1)
+
+    def _lengthened(self, y: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The point with coordinates `y` in `short`."""
+        n = y.shape[self.axis] + 1
+        total = y.sum(self.axis, keepdims=True)
+        return jnp.concatenate([y - total / (n - n**0.5), total / n**0.5], self.axis)

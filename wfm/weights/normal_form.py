@@ -1,0 +1,103 @@
+"""Neurons in normal form, one group at a time, read and written by the labels."""
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from wfm.weights.scaling import Incoming
+from wfm.weights.spec import Weights, WeightSpec
+from wfm.weights.symmetry import rescale
+
+
+def normalize(
+    spec: WeightSpec, group: str, weights: Weights
+) -> tuple[Weights, Bool[Array, " neurons"]]:
+    """`weights` with the neurons of `group` in normal form, and which of them it changes.
+
+    A dead neuron has no normal form. Its incoming weights become one fixed direction, and what
+    else enters it and all that leaves it becomes 0. This keeps the function where the neuron gave
+    0 for all inputs, or nothing left it; elsewhere the neuron is among those that are changed.
+    """
+    incoming, scaling = _incoming(spec, group, weights), spec.groups[group].scaling
+    dead = scaling.dead(incoming)
+    changed = dead & ~scaling.silent(incoming) & ~_leaves_nothing(spec, group, weights)
+    weights = rescale(spec, {group: 1 / scaling.measure(incoming)}, weights)
+    return _retire(spec, group, dead, weights), changed
+
+
+def _rows(array: Array, axis: int) -> Array:
+    """What an array has for each neuron along `axis`."""
+    return jnp.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+
+
+def _axes(spec: WeightSpec, group: str, name: str) -> list[int]:
+    return [axis for axis, label in spec.labels(name).items() if label == group]
+
+
+def _incoming(spec: WeightSpec, group: str, weights: Weights) -> Incoming:
+    lead = spec.lead(group)
+    assert lead, f"no kernel enters {group!r}"
+    parts = {"kernels": [], "biases": []}
+    for name in spec.arrays:
+        axis = spec.target_axis(name)
+        if name != lead[0] and axis is not None and spec.labels(name)[axis] == group:
+            kind = "kernels" if len(spec.labels(name)) > 1 else "biases"
+            parts[kind].append(_rows(weights[name], axis))
+    rows = _rows(weights[lead[0]], lead[1])
+    none = jnp.zeros((len(rows), 0), rows.dtype)
+    kernels, biases = (jnp.concatenate([none, *p], 1) for p in parts.values())
+    return Incoming(rows, kernels, biases, *_ties(spec, *lead, weights[lead[0]], biases))
+
+
+def _ties(
+    spec: WeightSpec, name: str, axis: int, kernel: Array, biases: Array
+) -> tuple[Array, Array]:
+    """Odd sums over what enters each neuron, in units of its largest entry, and their sizes.
+
+    All of the kernel; then for every place along axes whose order is fixed the entries, or the
+    sums and the sums of cubes over those whose order is free; then the biases.
+    """
+    labels = {a: g for a, g in spec.labels(name).items() if a != axis}
+    free = [a for a, g in labels.items() if spec.groups[g].permutable]
+    n_free = math.prod(kernel.shape[a] for a in free)
+    last = range(kernel.ndim - len(free), kernel.ndim)
+    entries = jnp.moveaxis(kernel, [axis, *free], [0, *last]).reshape(
+        kernel.shape[axis], -1, n_free
+    )
+    rows = jnp.concatenate([entries.reshape(len(entries), -1), biases], 1)
+    largest = jnp.abs(rows).max(1, keepdims=True)
+    largest = jnp.where(largest < jnp.finfo(rows.dtype).tiny, 1.0, largest)
+    entries, biases = entries / largest[..., None], biases / largest
+    parts = [entries.sum((1, 2))[:, None], entries.sum(2)]
+    sizes = [jnp.abs(entries).sum((1, 2))[:, None], jnp.abs(entries).sum(2)]
+    if free:
+        parts.append((entries**3).sum(2))
+        sizes.append((jnp.abs(entries) ** 3).sum(2))
+    sizes = [jnp.broadcast_to(s.max(1, keepdims=True), s.shape) for s in sizes]
+    return jnp.concatenate([*parts, biases], 1), jnp.concatenate([*sizes, jnp.ones_like(biases)], 1)
+
+
+def _leaves_nothing(spec: WeightSpec, group: str, weights: Weights) -> Bool[Array, " neurons"]:
+    nothing = jnp.ones(spec.groups[group].size, bool)
+    for name in spec.arrays:
+        for axis in _axes(spec, group, name):
+            if axis != spec.target_axis(name):
+                nothing &= (_rows(weights[name], axis) == 0).all(1)
+    return nothing
+
+
+def _retire(
+    spec: WeightSpec, group: str, dead: Bool[Array, " neurons"], weights: Weights
+) -> Weights:
+    """Nothing enters the dead neurons but one fixed direction, and nothing leaves them."""
+    lead, unit_norm = spec.lead(group), spec.groups[group].scaling.unit_norm
+    new = dict(weights)
+    for name in spec.arrays:
+        for axis in _axes(spec, group, name):
+            array = new[name]
+            direction = (array.size // array.shape[axis]) ** -0.5 if array.size else 0.0
+            rest = direction if unit_norm and (name, axis) == lead else 0.0
+            shape = [-1 if a == axis else 1 for a in range(array.ndim)]
+            new[name] = jnp.where(dead.reshape(shape), rest, array)
+    return new
