@@ -1,6 +1,6 @@
 """Optimal transport between two sets of equally many, equally weighted things."""
 
 from wfm.ot.assignment import best_assignment
-from wfm.ot.sinkhorn import sinkhorn
+from wfm.ot.sinkhorn import marginal_error, sinkhorn, to_doubly_stochastic
 
-__all__ = ["best_assignment", "sinkhorn"]
+__all__ = ["best_assignment", "marginal_error", "sinkhorn", "to_doubly_stochastic"]

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Mapping
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float
 
 from wfm.ot import best_assignment
 from wfm.weights.spec import Weights, WeightSpec
-from wfm.weights.symmetry import Permutation
+from wfm.weights.symmetry import Permutation, permute, random_permutation
 
 
 class Matching(eqx.Module):
@@ -29,15 +30,48 @@ class WeightMatching(Matching):
     starts by matching group after group on those arrays alone whose other ends are known already.
     That start, hence the result, does not depend on the order in which the neurons of `weights`
     come, unless an assignment has a tie.
+
+    Descent ends in a local optimum. With `restarts`, it starts as often again from random
+    permutations of what it found first, and the nearest result counts. These depend on `seed`
+    alone, so that the order of neurons still does not matter.
     """
 
     max_sweeps: int = eqx.field(static=True, default=50)
+    restarts: int = eqx.field(static=True, default=0)
+    seed: int = eqx.field(static=True, default=0)
+
+    def __check_init__(self):
+        if self.max_sweeps < 0 or self.restarts < 0:
+            raise ValueError(
+                f"max_sweeps and restarts cannot be negative, got {self.max_sweeps} and "
+                f"{self.restarts}"
+            )
 
     def __call__(self, spec: WeightSpec, reference: Weights, weights: Weights) -> Permutation:
-        permutation: Permutation = {}
+        start: Permutation = {}
         for group in spec.permutable:
-            similarity = _similarity(spec, group, permutation, reference, weights)
-            permutation[group] = best_assignment(similarity)
+            similarity = _similarity(spec, group, start, reference, weights)
+            start[group] = best_assignment(similarity)
+        if len(spec.permutable) < 2:  # one assignment is exact
+            return start
+        first = self._descend(spec, start, reference, weights)
+        if not self.restarts:
+            return first
+        # Of the network as it lies now, which is the same for all orders of its neurons.
+        weights = permute(spec, first, weights)
+        keys = jax.random.split(jax.random.key(self.seed), self.restarts)
+        starts = jax.vmap(partial(random_permutation, spec))(keys)
+        unmoved = jax.tree.map(jnp.arange, {g: spec.groups[g].size for g in first})
+        starts = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), unmoved, starts)
+        ends = jax.vmap(lambda p: self._descend(spec, p, reference, weights))(starts)
+        distances = jax.vmap(lambda p: _squared_distance(reference, permute(spec, p, weights)))
+        best = jnp.argmin(distances(ends))
+        return {group: first[group][ends[group][best]] for group in first}
+
+    def _descend(
+        self, spec: WeightSpec, start: Permutation, reference: Weights, weights: Weights
+    ) -> Permutation:
+        """The local optimum that sweeps over the groups lead to."""
 
         def sweep(state):
             count, current, _ = state
@@ -47,12 +81,13 @@ class WeightMatching(Matching):
             changed = [jnp.any(new[g] != current[g]) for g in spec.permutable]
             return count + 1, new, jnp.any(jnp.array(changed))
 
-        if len(spec.permutable) < 2:  # one assignment is exact
-            return permutation
-        state = jax.lax.while_loop(
-            lambda state: state[2] & (state[0] < self.max_sweeps), sweep, (0, permutation, True)
-        )
-        return state[1]
+        return jax.lax.while_loop(
+            lambda state: state[2] & (state[0] < self.max_sweeps), sweep, (0, start, True)
+        )[1]
+
+
+def _squared_distance(a: Weights, b: Weights) -> Float[Array, ""]:
+    return sum((jnp.sum((a[name] - b[name]) ** 2) for name in a), jnp.zeros(()))
 
 
 def _similarity(
