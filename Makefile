@@ -92,7 +92,7 @@ $(BIN)/pip:
 # A stamp is newer than the pins it was installed from, so nothing is installed twice.
 .venv/.demo: $(PINS) | .venv
 	@echo "Installing wfm into .venv (minutes, the first time)"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[experiments]'
 	@touch $@
 
 .venv/.test: $(PINS) | .venv

@@ -3,7 +3,8 @@
 python -m experiments.ablation --config=configs/ablation.py:tried --workdir=runs/ablation/tried
 
 Every cell is a run of `experiments.mnist` in a folder of its own below the workdir. The same
-command resumes. `experiments.publish.ablation` makes a page of it.
+command resumes. Rows are compared by validation figures (`choice`); those of test data are
+reported. `experiments.publish.ablation` makes a page of it.
 """
 
 from typing import Any
@@ -16,7 +17,15 @@ from experiments.report import figures_of
 from experiments.workdir import Workdir
 
 STAGES = ("zoo", "train", "sample", "total")
-COLUMNS = ("accuracy", "loss", "novelty", "disagreement", "average", "divergence")
+COLUMNS = (
+    "validation_accuracy",
+    "accuracy",
+    "loss",
+    "novelty",
+    "disagreement",
+    "average",
+    "divergence",
+)
 
 
 def run(config: Config, path: str) -> None:
@@ -56,7 +65,11 @@ def summary(results: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, floa
 def figures(results: dict[str, Any], row: str) -> dict[str, dict[str, Any]]:
     """Every figure of one row of a run of `experiments.mnist`."""
     together = results["together"][row]
-    more = {
+    chosen_by = together.get("validation", {})  # which runs of old do not have
+    more = {f"validation_{m}": chosen_by[m] for m in ("accuracy", "loss") if m in chosen_by}
+    if chosen_by:
+        more["validation_average"] = chosen_by["average"][str(AVERAGED)]
+    more |= {
         "average": together["average"][str(AVERAGED)]["accuracy"],
         "divergence": together["divergence"]["mean"],
         "kernel_divergence": together["kernel_divergence"]["mean"],
@@ -68,12 +81,26 @@ def figures(results: dict[str, Any], row: str) -> dict[str, dict[str, Any]]:
 
 
 def table(rows: dict[str, Any]) -> str:
-    """The samples of every row, as text."""
-    lines = ["", f"{'':28}" + "".join(f"{column:>14}" for column in COLUMNS)]
+    """The samples of every row, as text, and which is best on validation data."""
+    shown = [c for c in COLUMNS if all(c in found["samples"] for found in rows.values())]
+    lines = ["", f"{'':28}" + "".join(f"{c.replace('_', ' '):>21}" for c in shown)]
     for row, found in rows.items():
-        values = (found["samples"][column]["value"] for column in COLUMNS)
-        lines.append(f"{row:28}" + "".join(f"{value:>14.4f}" for value in values))
-    return "\n".join(lines)
+        values = (found["samples"][column]["value"] for column in shown)
+        lines.append(f"{row:28}" + "".join(f"{value:>21.4f}" for value in values))
+    return "\n".join([*lines, *choice(rows)])
+
+
+def choice(rows: dict[str, Any]) -> list[str]:
+    """A sentence that names the row of the best samples on validation data, if there is such."""
+    found = {row: f["samples"].get("validation_accuracy") for row, f in rows.items()}
+    if None in found.values():
+        return []
+    best = max(rows, key=lambda row: found[row]["value"])
+    test = rows[best]["samples"]["accuracy"]["value"]
+    return [
+        f"Best by validation accuracy ({found[best]['value']:.4f}): {best}, with {test:.4f} on "
+        "test data."
+    ]
 
 
 if __name__ == "__main__":

@@ -134,8 +134,8 @@ def _run(network: Any, sampling: dict, config: Config, workdir: Workdir) -> dict
     samples = {
         name: {
             "mean": float(x.mean()),
-            "std": float(x.std()),
-            "std_of_means": float(x.mean(1).std() * x.shape[1] ** 0.5),
+            "std": float(x.std(ddof=1)),
+            "std_of_means": float(x.mean(1).std(ddof=1) * x.shape[1] ** 0.5),
         }
         for name, x in values.items()
     }

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 from experiments.experiment import Experiment
 from experiments.uci import Trained
 from wfm.evaluation import Nearest, evaluate, probabilities
-from wfm.tasks import Task, accuracy
+from wfm.tasks import Split, Task, accuracy
 from wfm.weights import Weights, WeightSpec
 from wfm.zoo import Schedule, train_zoo
 
@@ -23,16 +23,27 @@ AVERAGED = 32  # the most networks whose predictions are averaged
 def quality(network: WeightSpec, task: Task, weights: Weights) -> dict[str, float]:
     """Means over stacked networks on test and validation data, each with its standard error.
 
-    Also `average`: the test accuracy of the first networks' averaged predictions.
+    Also `average` and `validation_average`: the accuracy of the first networks' averaged
+    predictions. Settings are chosen by validation figures, and reported by those of the test.
     """
     found = {}
     for name, split in {"": task.test, "validation_": task.validation}.items():
         for metric, values in evaluate(network, weights, split).items():
             found[name + metric] = float(values.mean())
-            found[f"{name}{metric}_error"] = float(values.std() / len(values) ** 0.5)
-    few = jax.tree.map(lambda a: a[:AVERAGED], weights)
-    p = probabilities(network, few, task.test.x).mean(0)
-    return found | {"average": float(accuracy(jnp.log(p), task.test.y))}
+            found[f"{name}{metric}_error"] = _error(values)
+        found[name + "average"] = average(network, weights, split)
+    return found
+
+
+def average(network: WeightSpec, weights: Weights, split: Split, n: int = AVERAGED) -> float:
+    """The accuracy of the averaged predictions of the first `n` of stacked networks."""
+    few = jax.tree.map(lambda a: a[:n], weights)
+    return float(accuracy(jnp.log(probabilities(network, few, split.x).mean(0)), split.y))
+
+
+def _error(values: Array) -> float:
+    """The standard error of a mean, from the sample standard deviation."""
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
 def judge_of(experiment: Experiment, trained: Trained) -> Judge:

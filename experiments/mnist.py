@@ -3,7 +3,8 @@
 python -m experiments.mnist --config=configs/mnist.py:geometric --workdir=runs/mnist
 
 All that `experiments.uci` does, and what its networks predict together, beside as many trained ones
-(a deep ensemble). The same command resumes.
+(a deep ensemble). The same command resumes. All figures are of test data, but for those named
+`validation`, by which settings are to be chosen.
 """
 
 import math
@@ -20,6 +21,7 @@ from matplotlib.axes import Axes
 from experiments import report
 from experiments.command import Config, UsageError, main
 from experiments.experiment import Experiment, encode_all
+from experiments.judge import average
 from experiments.uci import evaluate_samples, prepare, sample
 from experiments.workdir import Workdir
 from wfm.evaluation import (
@@ -107,9 +109,19 @@ def _together(experiment: Experiment, reference: Weights, weights: Weights) -> d
     return {
         "single": _means(jax.vmap(partial(calibration, labels=test.y))(p)),
         "average": {str(n): _means(calibration(averages[n - 1], test.y)) for n in sizes},
+        "validation": _on_validation(experiment, weights),
         "divergence": mean_over_pairs(divergences(p)),
         "kernel_divergence": mean_over_pairs(kernel_divergences(p)),
         "mean_weights": _means(evaluate(network, _mean_weights(experiment, reference, few), test)),
+    }
+
+
+def _on_validation(experiment: Experiment, weights: Weights) -> dict[str, Any]:
+    """What settings are chosen by: quality on data that no other figure here is taken on."""
+    network, split = experiment.network, experiment.task.validation
+    sizes = experiment.config.averages
+    return _means(evaluate(network, weights, split)) | {
+        "average": {str(n): average(network, weights, split, n) for n in sizes}
     }
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import wfm
+
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "wfm.batching": 1,
     "wfm.checks": 1,
+    "wfm.compilation": 1,
     "wfm.devices": 1,
     "wfm.digest": 1,
     "wfm.manifolds": 1,
@@ -22,7 +25,7 @@ FLOORS = {
     "wfm.zoo": 4,
     "wfm.training": 4,
     "wfm.evaluation": 4,
-    "wfm": 5,  # wfm/__init__.py, which collects the public names
+    "wfm": 5,  # wfm/__init__.pyi, which collects the public names
     "experiments": 6,
 }
 STRANGERS = {("wfm.flows", "wfm.weights")}  # flows know nothing of weights
@@ -101,7 +104,32 @@ def test_other_imports_are_allowed(path, source):
     assert offences(Path(path), source) == []
 
 
-def test_importing_wfm_stays_light():
-    code = "import sys, wfm; print({'experiments', 'matplotlib', 'torch'} & set(sys.modules))"
+HEAVY = ("experiments", "matplotlib", "orbax", "scipy", "sklearn", "torch")
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import wfm; dir(wfm)", ("jax", "flax", "diffrax", *HEAVY)),
+        ("from wfm import *", HEAVY),
+    ],
+)
+def test_importing_wfm_stays_light(code, heavy):
+    code = f"{code}\nimport sys; print({set(heavy)} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout == "set()\n", result.stderr
+
+
+@pytest.mark.parametrize("name", wfm.__all__)
+def test_public_names_are_there(name):
+    namespace: dict = {}
+    exec(f"from wfm import {name}", namespace)
+    assert namespace[name] is getattr(wfm, name)
+    assert name in dir(wfm)
+
+
+def test_a_name_that_is_not_there_is_named():
+    with pytest.raises(AttributeError, match="module 'wfm' has no attribute 'flow'"):
+        _ = wfm.flow
+    with pytest.raises(AttributeError, match=r"module 'wfm.training' has no attribute 'fit'"):
+        _ = wfm.training.fit

@@ -11,12 +11,14 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from experiments.ablation import choice
 from experiments.publish import page
 
 COMMAND = (
     "python -m experiments.ablation --config=configs/ablation.py:{study} "
     "--workdir=runs/ablation/{study} --config.shared=runs/shared"
 )
+CHOSEN_BY = {"validation_accuracy": "validation", "validation_average": "validation, average"}
 COLUMNS = {
     "accuracy": "accuracy",
     "loss": "loss",
@@ -27,6 +29,7 @@ COLUMNS = {
 }
 UNITS = {
     "loss": "nats",
+    "validation_loss": "nats",
     "nll": "nats",
     "divergence": "nats",
     "kernel_divergence": "nats",
@@ -39,12 +42,15 @@ BARS = {"accuracy": 0.90, "novelty": 0.5, "average": 0.950}
 def table(run: Path) -> str:
     """One line for every row: what was expected, and what came."""
     results, expected = page.load(run, "results"), page.load(run, "config")["expected"]
-    head = ["row", "expected", *COLUMNS.values(), "zoo", "zoo, average", "parameters", "flow, s"]
+    rows = results["rows"].values()
+    known = {m: t for m, t in CHOSEN_BY.items() if all(m in row["samples"] for row in rows)}
+    columns = known | COLUMNS  # runs of old have no figures of validation data
+    head = ["row", "expected", *columns.values(), "zoo", "zoo, average", "parameters", "flow, s"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row, found in results["rows"].items():
         samples, zoo, of_run = found["samples"], found["zoo"], found["run"]
         cells = [row, expected[row].replace("|", "&#124;")]
-        cells += [_cell(samples[metric]) for metric in COLUMNS]
+        cells += [_cell(samples[metric]) for metric in columns]
         cells += [_cell(zoo["accuracy"]), _cell(zoo["average"])]
         cells += [f"{of_run[name]['value']:,.0f}" for name in ("parameters", "train seconds")]
         lines.append(f"| {' | '.join(cells)} |")
@@ -56,7 +62,7 @@ def _cell(figure: dict[str, float]) -> str:
     text = f"{figure['value']:.4f}"
     if figure.get("std") is not None:
         text += f" ± {figure['std']:.3f}"
-    return text + (f" ({figure['seed_std']:.4f})" if figure["seed_std"] else "")
+    return text + (f" ({figure['seed_std']:.4f})" if figure.get("seed_std") else "")
 
 
 def records(run: Path) -> Iterator[page.Record]:
@@ -66,7 +72,7 @@ def records(run: Path) -> Iterator[page.Record]:
             for metric, figure in figures.items():
                 unit = UNITS.get(metric.split()[-1], "")
                 about = figure | {"unit": unit}
-                yield page.record(run, _command(run), f"{row}, {part}", metric, about)
+                yield page.record(run, command(run), f"{row}, {part}", metric, about)
 
 
 def draw(runs: Sequence[Path], path: Path) -> None:
@@ -98,14 +104,16 @@ def section(run: Path) -> str:
     seconds = sum(r["total seconds"]["value"] for r in of_runs) * len(results["seeds"])
     memory = max(r["peak_rss_mb"]["value"] for r in of_runs)
     return (
-        f"## {run.name.capitalize()}\n\n`{_command(run)}`. "
+        f"## {run.name.capitalize()}\n\n`{command(run)}`. "
         f"Seeds {', '.join(map(str, results['seeds']))}; {results['hardware']}; "
         f"{seconds / 60:.0f} minutes in all; "
         f"peak memory {memory:.0f} MB.\n\n{table(run)}"
+        + "".join(f"\n\n{line}" for line in choice(results["rows"]))
     )
 
 
-def _command(run: Path) -> str:
+def command(run: Path) -> str:
+    """What made a run."""
     return COMMAND.format(study=run.name)
 
 

@@ -41,8 +41,9 @@ PICTURES = {
 }
 CURVES = {"trajectories": "trained networks", "widths": "features of the field"}
 TRIVIAL = ("held_out", "noisy", "averaged", "crossed")
+NOVELTY = {"accuracy": "", "loss": "nats", "novelty": "", "disagreement": ""}
 TOGETHER = ("headline", "large")  # studies whose networks are seen alone and averaged
-CALIBRATION = ("accuracy", "nll", "brier", "ece")
+CALIBRATION = {"accuracy": "", "nll": "nats", "brier": "", "ece": ""}
 
 
 def side_by_side(runs: Mapping[str, Path]) -> str:
@@ -83,14 +84,20 @@ def diversity(runs: Mapping[str, Path]) -> str:
 def novelty_table(run: Path) -> str:
     """How new samples are, beside held-out networks and trivial ways to new ones, over seeds."""
     lines = ["| networks | accuracy | loss | novelty | disagrees |", "|---" * 5 + "|"]
-    rows = list(page.load(run, "results")["rows"])
-    trivial = [(report.ROWS[kind], kind, rows[0]) for kind in TRIVIAL]
-    for title, kind, row in [*trivial, *((row, "samples", row) for row in rows)]:
-        found = [figures_of(page.load(cell, "results"), kind) for cell in cells(run, row)]
-        means = over_seeds(found)
-        shown = (means[m]["value"] for m in ("accuracy", "loss", "novelty", "disagreement"))
-        lines.append(f"| {title} | {' | '.join(f'{value:.4f}' for value in shown)} |")
+    rows = {row: found["samples"] for row, found in page.load(run, "results")["rows"].items()}
+    for title, found in (baselines(run) | rows).items():
+        cells = (f"{found[m]['value']:.4f}" for m in NOVELTY)
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def baselines(run: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures over seeds of held-out networks, and of trivial ways to new ones, by title."""
+    row = next(iter(page.load(run, "results")["rows"]))
+    results = [page.load(cell, "results") for cell in cells(run, row)]
+    return {
+        report.ROWS[kind]: over_seeds([figures_of(r, kind) for r in results]) for kind in TRIVIAL
+    }
 
 
 def cells(run: Path, row: str) -> list[Path]:
@@ -101,22 +108,28 @@ def cells(run: Path, row: str) -> list[Path]:
 def predictive_table(run: Path) -> str:
     """Calibration of single networks, averages and mean weights: samples and a deep ensemble."""
     lines = ["| networks | accuracy | NLL | Brier | ECE |", "|---|---|---|---|---|"]
-    rows = list(page.load(run, "results")["rows"])
-    sets = [("trained", "trained", rows[0]), *(("samples", row, row) for row in rows)]
-    for key, title, row in sets:
-        found = [page.load(cell, "results")["together"][key] for cell in cells(run, row)]
-        n = str(AVERAGED)
-        lines += [
-            f"| {title}, alone | {_means([f['single'] for f in found])} |",
-            f"| {title}, average of {n} | {_means([f['average'][n] for f in found])} |",
-        ]
-        mean = np.mean([f["mean_weights"]["accuracy"] for f in found])
-        lines.append(f"| {title}, one of mean weights | {mean:.4f} | | | |")
+    for title, found in predictive(run).items():
+        shown = [f"{found[m]:.4f}" if m in found else "" for m in CALIBRATION]
+        lines.append(f"| {title} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
-def _means(found: Sequence[Mapping[str, float]]) -> str:
-    return " | ".join(f"{np.mean([f[metric] for f in found]):.4f}" for metric in CALIBRATION)
+def predictive(run: Path) -> dict[str, dict[str, float]]:
+    """Means over seeds of what networks predict, alone and together, by title."""
+    rows, n = list(page.load(run, "results")["rows"]), str(AVERAGED)
+    sets = [("trained", "trained", rows[0]), *(("samples", row, row) for row in rows)]
+    means = {}
+    for key, title, row in sets:
+        found = [page.load(cell, "results")["together"][key] for cell in cells(run, row)]
+        means[f"{title}, alone"] = _means([f["single"] for f in found])
+        means[f"{title}, average of {n}"] = _means([f["average"][n] for f in found])
+        weights = np.mean([f["mean_weights"]["accuracy"] for f in found])
+        means[f"{title}, one of mean weights"] = {"accuracy": float(weights)}
+    return means
+
+
+def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {metric: float(np.mean([f[metric] for f in found])) for metric in CALIBRATION}
 
 
 def draw(grown: Mapping[Path, str], path: Path) -> None:
@@ -177,6 +190,16 @@ def publish(target: Path, runs: Sequence[Path]) -> None:
         *map(ablation.section, runs),
     ]
     every = [record for run in runs for record in records(run)]
+    command = ablation.command(first)
+    for title, figures in baselines(first).items():
+        every += [
+            page.record(first, command, title, metric, figures[metric] | {"unit": unit})
+            for metric, unit in NOVELTY.items()
+        ]
+    for run in (known[name] for name in TOGETHER if name in known):
+        for title, means in predictive(run).items():
+            row = f"{run.name}: {title}"
+            every += page.records_of_figures(run, ablation.command(run), row, means, CALIBRATION)
     page.write(target, first, "\n\n".join(body), every)
 
 

@@ -34,17 +34,24 @@ def records_of_points(
     run: Path, command: str, row: Callable[[Record], str], units: Mapping[str, str]
 ) -> list[Record]:
     """A record for each figure, of those that `units` names, of each of a run's points."""
+    points = load(run, "results")["points"]
+    return [r for p in points for r in records_of_figures(run, command, row(p), p, units)]
+
+
+def records_of_figures(
+    run: Path, command: str, row: str, figures: Record, units: Mapping[str, str]
+) -> list[Record]:
+    """A record for each figure of one row, of those that `units` names."""
     return [
         record(
             run,
             command,
-            row(point),
+            row,
             metric,
-            {"value": point[metric], "error": point.get(f"{metric}_error"), "unit": unit},
+            {"value": figures[metric], "error": figures.get(f"{metric}_error"), "unit": unit},
         )
-        for point in load(run, "results")["points"]
         for metric, unit in units.items()
-        if metric in point
+        if metric in figures
     ]
 
 

@@ -56,10 +56,17 @@ def draw(runs: Sequence[Path], path: Path) -> None:
 
 
 def records(run: Path) -> list[page.Record]:
-    """One flat record for each figure of each set of networks and time."""
-    kind = _kind(run)
+    """One flat record for each figure of each set of networks, from each time and as trained."""
+    kind, command = _kind(run), _command(run)
     row = lambda p: f"{kind}, {p['networks']}, t = {p['t']:g}"  # noqa: E731
-    return page.records_of_points(run, _command(run), row, METRICS)
+    as_trained = [
+        record
+        for name, figures in page.load(run, "results")["zoo"].items()
+        for record in page.records_of_figures(
+            run, command, f"{kind}, {name}, as trained", figures, METRICS
+        )
+    ]
+    return page.records_of_points(run, command, row, METRICS) + as_trained
 
 
 def section(run: Path) -> str:

@@ -27,6 +27,11 @@ COMPARED = (
     ("descent from samples", 64),
 )
 METRICS = {"accuracy": "", "loss": "nats", "novelty": "", "validation_loss": "nats"}
+ERRORS = (
+    "Test loss (nats) ± its standard error over networks, by way and steps. Each error is of one "
+    "way by itself; all ways share their draws, so that these errors do not tell how sure a "
+    "difference between two of them is:"
+)
 STYLES = {
     "euler": "C0:",
     "midpoint": "C1:",
@@ -42,10 +47,11 @@ STYLES = {
 
 
 def records(run: Path) -> list[page.Record]:
-    """One flat record for each figure of a run."""
-    kind = _kind(run)
+    """One flat record for each figure of a run, and of the zoo that it learned from."""
+    kind, command, zoo = _kind(run), _command(run), page.load(run, "results")["zoo"]
     row = lambda p: f"{kind}, {p['way']}, {p['steps']} steps"  # noqa: E731
-    return page.records_of_points(run, _command(run), row, METRICS)
+    of_zoo = page.records_of_figures(run, command, f"{kind}, zoo", zoo, METRICS)
+    return page.records_of_points(run, command, row, METRICS) + of_zoo
 
 
 def table(points: Sequence[dict[str, Any]], metric: str) -> str:
@@ -138,7 +144,7 @@ def publish(target: Path, runs: Sequence[Path]) -> None:
     first_of_each = {_kind(run): run for run in reversed(runs)}
     body = [
         f"![Test loss against steps]({target.name}.png)",
-        f"Test loss (nats) ± its standard error, by way and steps:\n\n{comparison(runs)}",
+        f"{ERRORS}\n\n{comparison(runs)}",
         *map(section, runs),
     ]
     records_of_all = [record for run in runs for record in records(run)]

@@ -116,12 +116,18 @@ def spread_table(rows: dict[str, Any]) -> str:
     order = [*(f"{kind}_{column}" for kind in KINDS for column in COLUMNS), *OTHERS]
     for name in sorted(rows, key=lambda r: (order.index(r) if r in order else -1, r)):
         row = rows[name]
-        cells = [f"{row[m]['value']:.4f} ± {row[m]['seed_std']:.4f}" for m in ("accuracy", "loss")]
+        cells = [_over_seeds(row[m]) for m in ("accuracy", "loss")]
         for metric in ("novelty", "disagreement"):
             cells.append(f"{row[metric]['value']:.3f}" if metric in row else "")
         cells.append("" if name == "zoo" else f"{row['seconds']['value']:.0f}")
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _over_seeds(figure: dict[str, Any]) -> str:
+    """The mean over seeds and their sample standard deviation, which one seed does not have."""
+    spread = figure["seed_std"]
+    return f"{figure['value']:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
 
 
 def section(run: Path, picture: str) -> str:

@@ -183,4 +183,4 @@ def test_metrics_are_json_lines(tmp_path, capsys):
     with progress_bar("Training", 10) as bar:
         bar.update(5, "loss 0.5")
         bar.update(10)
-    assert "10/10" in capsys.readouterr().out
+    assert "10/10" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from wfm.flows.solver import MakeSolver, euler
@@ -50,7 +51,7 @@ class Integrator(eqx.Module):
             raise ValueError(f"integration needs at least 1 step, got {self.steps}")
         with jax.ensure_compile_time_eval():
             times = self.grid(self.steps)
-            rising = isinstance(times, jax.core.Tracer) or bool((times[1:] > times[:-1]).all())
+            rising = isinstance(times, Tracer) or bool((times[1:] > times[:-1]).all())
         if not rising:
             raise ValueError("the times of a grid must rise from each to the next")
 
@@ -72,9 +73,14 @@ class Integrator(eqx.Module):
         `wrap` changes the solver; `options` are those of `diffrax.diffeqsolve`.
         """
         if len(times) > 1:
-            steps = {"dt0": None, "stepsize_controller": self.controller or _OnGrid(times)}
+            steps: dict[str, Any] = {
+                "dt0": None,
+                "stepsize_controller": self.controller or _OnGrid(times),
+            }
         else:  # one step that is a landing: nothing is left to integrate
             steps = {"dt0": 1.0}
+        # Only adaptive steps can fail; and programs that may raise call Python: see `_OnGrid`.
+        options = {"throw": self.controller is not None} | options
         return diffrax.diffeqsolve(
             terms,
             wrap(self.solver(space)),
@@ -83,8 +89,7 @@ class Integrator(eqx.Module):
             y0=y0,
             max_steps=MOST_ADAPTIVE_STEPS if self.controller else self.steps,
             **steps,
-            # Only adaptive steps can fail. What may raise calls Python, and is not kept compiled.
-            **{"throw": self.controller is not None} | options,
+            **options,
         )
 
 
@@ -97,5 +102,15 @@ class _OnGrid(diffrax.StepTo):
     def wrap(self, direction: Any) -> "_OnGrid":
         return _OnGrid(self.ts * direction)
 
-    def init(self, *_: Any) -> tuple[Any, int]:
+    def init(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        dt0: Any,
+        args: Any,
+        func: Any,
+        error_order: Any,
+    ) -> tuple[Any, int]:
         return self.ts[1], 2

@@ -1,12 +1,15 @@
 """What a person sees while training, and what is left to read afterwards."""
 
 import json
+import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,6 +18,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+SECONDS = 30  # between two lines of progress where there is no terminal
 
 
 class MetricsLog:
@@ -88,9 +93,41 @@ class Bar:
         self._progress.update(self._task, completed=done, rate=rate, note=note)
 
 
+class Lines:
+    """What a bar would show, as a line now and then."""
+
+    def __init__(self, description: str, total: int, done: int):
+        self._description, self._total, self._done, self._note = description, total, done, ""
+        self._first, self._start, self._last = done, time.monotonic(), time.monotonic()
+
+    def update(self, done: int, note: str = "") -> None:
+        """As that of a bar; a line if the last one is `SECONDS` old."""
+        self._done, self._note = done, note
+        if time.monotonic() - self._last >= SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """A line of how far it is, at what rate."""
+        self._last = time.monotonic()
+        rate = (self._done - self._first) / max(self._last - self._start, 1e-9)
+        parts = [f"{self._description} {self._done}/{self._total}", f"{rate:.1f}/s", self._note]
+        print(*filter(None, parts), sep=", ", file=sys.stderr, flush=True)
+
+
 @contextmanager
-def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Bar]:
-    """A bar with count, rate and time left, on standard error's terminal."""
+def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Bar | Lines]:
+    """A bar with count, rate and time left, on standard error.
+
+    Where that is no terminal but a file, say, a line every `SECONDS` seconds and one at the end.
+    """
+    console = Console(stderr=True)
+    if not (console.is_terminal or console.is_jupyter):
+        lines = Lines(description, total, done)
+        try:
+            yield lines
+        finally:
+            lines.write()
+        return
     columns = (
         TextColumn(description),
         BarColumn(),
@@ -100,5 +137,5 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=console) as progress:
         yield Bar(progress, total, done)
