@@ -154,7 +154,7 @@ _held: weakref.WeakValueDictionary[Path, Lock] = weakref.WeakValueDictionary()
 
 def _lock(folder: Path) -> Lock | None:
     """The lock of a folder; of a run of several processes the first one locks for all."""
-    if jax.process_index():
+    if jax.distributed.is_initialized() and jax.process_index():
         return None
     place = folder.resolve()
     lock = _held.get(place) or Lock(folder)

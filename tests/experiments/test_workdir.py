@@ -108,6 +108,7 @@ def test_one_process_at_a_time_writes_to_a_folder(tmp_path, monkeypatch):
 
 
 def test_other_processes_of_the_same_run_do_not_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     Workdir(tmp_path, configs.get_config())
     assert not (tmp_path / "lock").exists()

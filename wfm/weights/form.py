@@ -112,6 +112,7 @@ class Canonical(WeightForm):
 
     def encode(self, weights: Weights) -> Weights:
         spec = self.network
+        spec.check(weights)
         for group in spec.groups:
             factor = self._measure(group, weights)
             if factor is not None:
