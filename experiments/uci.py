@@ -45,7 +45,7 @@ def train(
     field: nnx.Module,
     data: Any,
     unseen: Any,
-    about: Mapping[str, Any],
+    about: dict[str, Any],
 ) -> tuple[Callable, TrainState]:
     """Train the field from the newest checkpoint on; how to bind parameters, and the state to use.
 

@@ -90,7 +90,7 @@ class Workdir:
     def results(self, *shown: str) -> dict[str, Any] | None:
         """What a finished run found, if the files that it is `shown` in are there, too."""
         found = read_json(self.path / "results.json")
-        if found is not None and not OF_RESULTS <= found.keys():
+        if found is not None and not found.keys() >= OF_RESULTS:
             raise UsageError(f"{self.path / 'results.json'} {DAMAGED}")
         return found if all((self.path / name).exists() for name in shown) else None
 
@@ -154,7 +154,7 @@ _held: weakref.WeakValueDictionary[Path, Lock] = weakref.WeakValueDictionary()
 
 def _lock(folder: Path) -> Lock | None:
     """The lock of a folder; of a run of several processes the first one locks for all."""
-    if jax.process_index():
+    if jax.distributed.is_initialized() and jax.process_index():
         return None
     place = folder.resolve()
     lock = _held.get(place) or Lock(folder)

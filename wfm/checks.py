@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import PyTree
 
 
@@ -29,7 +30,7 @@ def numbers(a: Any) -> np.ndarray | None:
     processes hold parts of.
     """
     if isinstance(a, jax.Array):
-        if isinstance(a, jax.core.Tracer):
+        if isinstance(a, Tracer):
             return None
         return np.asarray(a) if a.is_fully_addressable or a.is_fully_replicated else None
     return a if isinstance(a, np.ndarray) else None

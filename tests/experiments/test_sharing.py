@@ -1,6 +1,12 @@
 """What runs of the same settings share."""
 
+import errno
+import os
+
+import pytest
+
 from configs import mnist
+from experiments.command import UsageError
 from experiments.sharing import _link, sharing
 
 
@@ -39,3 +45,22 @@ def test_runs_share_what_depends_on_the_same_settings(tmp_path):
     assert run("trained otherwise", training={"steps": 3}) == [True, False]
     assert run("other networks", hidden=(3,)) == [False, False]
     assert run("alone", shared="") == [False, False]
+
+
+def test_a_shared_folder_that_cannot_be_one_is_refused_before_work(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UsageError, match=r"file/shared cannot be a shared folder \(Not a directory"),
+        sharing(tmp_path / "file" / "shared", mnist.get_config(), tmp_path / "run"),
+    ):
+        pytest.fail("work began")
+
+
+def test_another_file_system_gets_a_copy(tmp_path, monkeypatch):
+    def no_link(old, new):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", no_link)
+    (tmp_path / "zoo").write_text("zoo")
+    _link(tmp_path / "zoo", tmp_path / "shared" / "zoo")
+    assert (tmp_path / "shared" / "zoo").read_text() == "zoo"

@@ -49,7 +49,10 @@ def test_splits(name, as_in_use):
 
 
 BAD_TASKS = {
-    "label 7": ((GOOD, Split(X, changed(Y, 0, 7)), GOOD, 3), "validation split has a label 7 where"),
+    "label 7": (
+        (GOOD, Split(X, changed(Y, 0, 7)), GOOD, 3),
+        "validation split has a label 7 where",
+    ),
     "another shape": ((GOOD, GOOD, Split(X[:, :2], Y), 3), "the test split have shape (2,) and"),
     "one class": ((GOOD, GOOD, GOOD, 1), "the number of classes must be at least 2, got 1"),
     "half a class": ((GOOD, GOOD, GOOD, 2.5), "must be a whole number, got 2.5"),
@@ -114,7 +117,7 @@ def test_numbers_of_splits(split, message, as_in_use):
 
 def test_classes_too_small_to_divide():
     y = np.array([0, 0, 0, 1])
-    with pytest.raises(ValueError, match="4 examples cannot be divided .*; give more examples"):
+    with pytest.raises(ValueError, match=r"4 examples cannot be divided .*; give more examples"):
         divide(np.arange(4), y, 0.5, 0)
 
 
@@ -167,7 +170,9 @@ BAD_FILES = {
         r"t10k-images.* has images of \(3, 4\) pixels and .*train-images.* of \(4, 3\)",
     ),
     "no images": (
-        lambda folder: [in_file("test", k, idx(np.ones((0, *s))))(folder) for k, s in ((0, (4, 3)), (1, ()))],
+        lambda folder: [
+            in_file("test", k, idx(np.ones((0, *s))))(folder) for k, s in ((0, (4, 3)), (1, ()))
+        ],
         r"t10k-images.* has no pixels \(shape \(0, 4, 3\)\)",
     ),
     "a folder": (folder_instead, r"train-images.* cannot be read \(Is a directory\)"),
@@ -175,7 +180,7 @@ BAD_FILES = {
         in_file("train", 1, idx(changed(LABELS, 3, 5))),
         r"60 examples cannot be divided with 33% .*give more examples of each class",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD_FILES)

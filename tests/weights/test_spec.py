@@ -1,5 +1,7 @@
 """Specs, files, and what they say of input that does not fit."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,3 +109,23 @@ def test_chunks_compile_once_and_change_nothing(n):
     x = jnp.arange(float(n))
     np.testing.assert_array_equal(in_chunks(square, x, 4), x**2)
     assert traces == [(4,)]
+
+
+MANY = {name: jnp.stack([a, a, a]) for name, a in weights(mlp(4, 3, 2), 0).items()}
+SHORT = MANY | {"dense1.bias": MANY["dense1.bias"][:2]}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mlp(4, 8.0, 3), "the size of a group of neurons must be a whole number, got 8.0"),
+        (lambda: mlp(4, 0, 3), "the size of a group of neurons must be at least 1, got 0"),
+        (lambda: mlp(4, 3, 2).check(weights(mlp(4, 3, 2), 0), 1), "one network where many are"),
+        (lambda: mlp(4, 3, 2).check(MANY), "many networks where one is expected; map over them"),
+        (lambda: Canonical(mlp(4, 3, 2)).encode(MANY), "many networks where one is expected"),
+        (lambda: mlp(4, 3, 2).check(SHORT, 1), "unequal numbers of networks: [(2,), (3,)]"),
+    ],
+)
+def test_sizes_and_numbers_of_networks(call, message, as_in_use):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()

@@ -2,23 +2,27 @@
 
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from wfm.evaluation import evaluate
 from wfm.tasks import cross_entropy, load_task
 from wfm.weights import (
     AsTrained,
     Canonical,
     align_all,
     barycentre,
+    load_weights,
     mlp,
     permute,
     random_permutation,
     random_rescaling,
     rescale,
+    save_weights,
 )
 from wfm.zoo import Schedule, WeightSet, train_zoo
 
@@ -186,9 +190,12 @@ def test_broken_zoos_name_their_trajectories(zoo):
         ({"stride": 0}, "stride must be at least 1"),
         ({"burn_in": 50}, "burn_in must lie in"),
         ({"stop": 0}, "stop must be at least 1"),
+        ({"batch_size": 16.0}, "batch_size must be a whole number, got 16.0"),
+        ({"burn_in": -1}, "burn_in must be at least 0, got -1"),
+        ({"stop": 2.5}, "stop must be a whole number"),
     ],
 )
-def test_impossible_schedules(change, message):
+def test_impossible_schedules(change, message, as_in_use):
     with pytest.raises(ValueError, match=message):
         Schedule(**change)
 
@@ -202,3 +209,44 @@ def test_no_snapshot_or_no_network():
         train_zoo(
             SPEC, TASK, jax.tree.map(lambda a: a[:0], initial(1)), optax.sgd(0.1), jax.random.key(0)
         )
+
+
+ONE = jax.tree.map(lambda a: a[0], initial(1))
+NAN = jax.tree.map(lambda a: a.at[1].set(jnp.nan), initial(2))
+BAD = {
+    "one network": (SPEC, ONE, "one network where many are expected; stack them"),
+    "a network that is NaN": (SPEC, NAN, "the initial weights of networks 1 are NaN or infinite"),
+    "another network": (mlp(3, 3), None, "the data have 4 inputs and the network 3"),
+    "too few outputs": (mlp(4, 2), None, "the data have a class 2 and the network 2 outputs"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_networks_that_cannot_be_trained_or_judged(name):
+    spec, weights, message = BAD[name]
+    if weights is None:
+        weights = {name: jnp.zeros((1, *spec.shape(name))) for name in spec.arrays}
+    with pytest.raises(ValueError, match=message):
+        train_zoo(spec, TASK, weights, optax.sgd(0.1), jax.random.key(0))
+    if name != "a network that is NaN":  # which can be judged, if not well
+        with pytest.raises(ValueError, match=message):
+            evaluate(spec, weights, TASK.test)
+
+
+def test_figures_of_other_networks(zoo):
+    other = eqx.tree_at(lambda z: z.metrics["validation_loss"], zoo, jnp.ones(3))
+    with pytest.raises(ValueError, match="24 snapshots, but 3 entries of 'validation_loss'"):
+        other.check(SPEC)
+
+
+def test_a_file_that_was_altered_is_refused(zoo, tmp_path):
+    file = tmp_path / "zoo.safetensors"
+    zoo.save(file)
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ValueError, match=f"{file} was altered or damaged since its zoo was saved"):
+        WeightSet.load(file, SPEC)
+    arrays, marks = load_weights(file)
+    assert marks
+    save_weights(file, arrays)  # by other tools, which write no seal
+    assert len(WeightSet.load(file, SPEC)) == len(zoo)

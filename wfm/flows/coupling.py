@@ -28,8 +28,8 @@ class Coupling(eqx.Module):
         A batch is stacked points x₁, unless the coupling says otherwise.
         """
 
-    def given(self, batch: Any) -> tuple[Point | None, Point]:
-        """The stacked x₀, if they come with the data, and x₁ that a batch holds."""
+    def given(self, batch: Any) -> tuple[Any, Any]:
+        """The stacked x₀, or `None` where they do not come with the data, and x₁ of a batch."""
         return None, batch
 
 
@@ -119,7 +119,7 @@ class Given(Coupling):
     permutation, as in `EquivariantTransport`.
     """
 
-    def given(self, batch: tuple[Point, Point]) -> tuple[Point, Point]:
+    def given(self, batch: Any) -> tuple[Any, Any]:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise ValueError("the coupling Given takes pairs: give the data as (x₀, x₁), stacked")
         return batch[0], batch[1]

@@ -72,8 +72,9 @@ def check_points(flow: Flow, data: Any) -> None:
     check_rows(data)
 
 
-def _check_stack(manifold: Manifold, points: Point, what: str) -> None:
+def _check_stack(manifold: Manifold, points: Any, what: str) -> None:
     _check_shapes(manifold, points, what)
+    check_rows(points)
     if rows := non_finite_rows(points):
         raise ValueError(
             f"{what} are NaN or infinite in {len(rows)} rows ({some(rows)}); leave them out"
@@ -91,7 +92,7 @@ def _check_stack(manifold: Manifold, points: Point, what: str) -> None:
         )
 
 
-def _check_shapes(manifold: Manifold, points: Point, what: str) -> None:
+def _check_shapes(manifold: Manifold, points: Any, what: str) -> None:
     """Against the manifold's own draws, where it has any."""
     try:
         like = jax.eval_shape(manifold.random, jax.random.key(0))
@@ -121,7 +122,7 @@ def _name(path: Any) -> str:
 
 
 @eqx.filter_jit
-def _distance_off(manifold: Manifold, points: Point) -> Float[Array, " n"]:
+def _distance_off(manifold: Manifold, points: Any) -> Float[Array, " n"]:
     """How far each point is from its projection, relative to the largest entry of each array."""
 
     def one(x: Point) -> Array:

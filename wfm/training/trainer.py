@@ -186,7 +186,9 @@ class Trainer:
     def _remedy(self, state: TrainState, data: PyTree, step: int) -> str:
         """What to do about a loss of `step` that is not finite, where training began at `state`."""
         if rows := non_finite_rows(data):
-            return f"the data are NaN or infinite in {len(rows)} rows ({some(rows)}): leave them out"
+            return (
+                f"the data are NaN or infinite in {len(rows)} rows ({some(rows)}): leave them out"
+            )
         if not all_finite(state.parameters):
             return f"the parameters at step {int(state.step)} are so already: start from others"
         key = state.key

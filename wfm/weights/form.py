@@ -152,6 +152,7 @@ class Canonical(WeightForm):
         )
 
     def encode(self, weights: Weights) -> Weights:
+        self.network.check(weights)
         return self._encode(weights)[0]
 
     def decode(self, point: Weights) -> Weights:

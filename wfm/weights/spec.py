@@ -137,10 +137,15 @@ class WeightSpec:
                 f"unknown {sorted(extra)}; it has the arrays {list(self.arrays)}"
             )
         shapes = {name: tuple(weights[name].shape) for name in self.arrays}
-        if batch_dims and all(shapes[name] == self.shape(name) for name in self.arrays):
+        if batch_dims and all(shapes[name] == self.shape(name) for name in shapes):
             raise ValueError(
                 "the weights are those of one network where many are expected; stack them along a "
                 "new first axis, as in `jax.tree.map(lambda a: a[None], weights)`"
+            )
+        if not batch_dims and all(shapes[name][1:] == self.shape(name) for name in shapes):
+            raise ValueError(
+                "the weights are those of many networks where one is expected; map over them with "
+                "`jax.vmap`, or take one of them"
             )
         for name in self.arrays:
             shape = shapes[name][batch_dims:]

@@ -56,7 +56,6 @@ class Schedule(eqx.Module):
         steps = self.epochs * self.epoch(n_examples)
         return steps if self.stop is None else min(self.stop, steps)
 
-
     def snapshots(self, n_examples: int) -> int:
         """How many snapshots are kept of each network; raises `ValueError` if none is."""
         after_burn_in = self.steps(n_examples) - self.burn_in * self.epoch(n_examples)
