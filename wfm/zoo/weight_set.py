@@ -18,6 +18,8 @@ from wfm.weights import (
     save_weights,
 )
 
+Inputs = Float[Array, "m ..."] | Float[np.ndarray, "m ..."]
+
 
 class WeightSet(eqx.Module):
     """Snapshots of networks along training trajectories.
@@ -39,7 +41,7 @@ class WeightSet(eqx.Module):
         cls,
         weights: Mapping[str, Any],
         spec: WeightSpec | None = None,
-        inputs: Float[Array, "m ..."] | None = None,
+        inputs: Inputs | None = None,
         *,
         trajectory: Any = None,
         step: Any = None,
@@ -146,9 +148,7 @@ class WeightSet(eqx.Module):
         save_weights(path, arrays)
 
     @classmethod
-    def load(
-        cls, path: str | Path, spec: WeightSpec, inputs: Float[Array, "m ..."] | None = None
-    ) -> "WeightSet":
+    def load(cls, path: str | Path, spec: WeightSpec, inputs: Inputs | None = None) -> "WeightSet":
         """Read what `save` wrote, or stacked arrays of any file that are named as in `spec`.
 
         Checked, and its labels verified, as by `of`.
