@@ -22,6 +22,7 @@ def get_config(variant: str = "geometric") -> ConfigDict:
     config.activation = "relu"
 
     config.zoo = ConfigDict()
+    config.zoo.path = ""  # a zoo from elsewhere, one safetensors file (docs/extending.md)
     config.zoo.networks = 100
     config.zoo.prior_std = 0.1
     config.zoo.optimizer = "adam"  # or sgd, with momentum 0.9

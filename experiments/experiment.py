@@ -108,8 +108,13 @@ class Experiment:
         self.keys["validation"] = jax.random.fold_in(self.keys["training"], 1)
 
     def make_zoo(self, folder: Path | None = None) -> WeightSet:
-        """Networks from draws of the prior; `folder` keeps groups of them that are finished."""
+        """Networks from draws of the prior; `folder` keeps groups of them that are finished.
+
+        Or those of the file that the config names.
+        """
         z = self.config.zoo
+        if z.path:
+            return WeightSet.load(z.path, self.network, self.task.train.x)
         initial = jax.vmap(self.initial.random)(jax.random.split(self.keys["initial"], z.networks))
         with progress_bar("Training networks", z.networks) as bar:
             zoo = train_zoo(
@@ -130,19 +135,20 @@ class Experiment:
         """What networks are aligned to: the barycentre of the last snapshots, in canonical form."""
         return barycentre(self.quotient.spec, encode_all(self.quotient, zoo.last().weights))
 
-    def pairs(self, zoo: WeightSet, reference: Weights) -> tuple[Weights, Weights]:
-        """Points of the initial weights and of the weights of each snapshot, aligned.
+    def pairs(self, zoo: WeightSet, reference: Weights) -> tuple[Weights | None, Weights]:
+        """Points of the initial weights (if known) and of the weights of each snapshot, aligned.
 
         Each network is permuted as its canonical form, which is blind to scale, matches best, and
         the weights that it was trained from are permuted along with it.
         """
-        both = zoo.initial_of_each(), zoo.weights
+        known = self.pairing.from_initial or zoo.initial is not None
+        both = (zoo.initial_of_each(), zoo.weights) if known else (zoo.weights,)
         if self.matching:
             points = encode_all(self.quotient, zoo.weights)
             _, permutations = align_all(self.quotient.spec, reference, points, self.matching)
             both = tuple(permute_all(self.network, permutations, w) for w in both)
-        initial, final = (encode_all(self.form, w) for w in both)
-        return initial, final
+        points = [encode_all(self.form, w) for w in both]
+        return points[0] if known else None, points[-1]
 
     def initial_draws(self) -> Weights:
         """Many networks as they are before training, stacked."""
@@ -191,7 +197,7 @@ class Experiment:
         like = flow.prior.sample(key)
         return self.field.make(self.config.field, self.form.spec, like, unit, nnx.Rngs(key))
 
-    def data(self, initial: Weights, points: Weights) -> Any:
+    def data(self, initial: Weights | None, points: Weights) -> Any:
         """What the flow learns from: the points, or pairs of them with their initial weights."""
         return (initial, points) if self.pairing.from_initial else points
 
@@ -221,9 +227,14 @@ def of_flow(config: Config) -> dict[str, Any]:
     return {key: value for key, value in config.to_dict().items() if key not in used}
 
 
-@partial(jax.jit, static_argnums=0)
 def encode_all(form: WeightForm, weights: Weights) -> Weights:
-    """The points of stacked networks."""
+    """The points of stacked networks; raises `ValueError` for one that has none."""
+    form.check(weights)
+    return _encode_all(form, weights)
+
+
+@partial(jax.jit, static_argnums=0)
+def _encode_all(form: WeightForm, weights: Weights) -> Weights:
     return jax.vmap(form.encode)(weights)
 
 

@@ -45,6 +45,14 @@ def test_symmetric_copies_are_not_new(nearest):
     np.testing.assert_allclose(nearest.distances(copies), 0, atol=1e-3)
 
 
+def test_copies_with_other_logits_of_the_same_probabilities_are_not_new(nearest):
+    w, key = stacked(range(12)), jax.random.key(6)
+    shift = jax.random.normal(key, (12, 3, 1))  # of all outputs, by each neuron of the last layer
+    copies = w | {"dense3.kernel": w["dense3.kernel"] + shift, "dense3.bias": w["dense3.bias"] + 2}
+    far = nearest.distances(stacked(range(100, 112)))
+    assert nearest.distances(copies).max() < 1e-6 * far.min()
+
+
 def test_distances_are_close_to_brute_force_over_all_permutations(nearest):
     others = stacked(range(100, 106))
     found = np.asarray(nearest.distances(others))

@@ -34,10 +34,16 @@ def outputs(spec, weights, x):
     return jax.vmap(lambda row: spec.apply(weights, row))(x)
 
 
+def function(spec, weights, x):
+    """What networks compute: log-probabilities of classes, or the one output."""
+    found = outputs(spec, weights, x)
+    return jax.nn.log_softmax(found) if found.shape[-1] > 1 else found
+
+
 @functools.cache
-def canonical(spec, last="sphere+scale"):
+def canonical(spec, last="sphere+scale", keep_logits=False):
     """The canonical form, one object for each choice, so that jitted functions know it again."""
-    return Canonical(spec, last)
+    return Canonical(spec, last, keep_logits)
 
 
 # Compiled once for each network instead of once for each example.

@@ -61,7 +61,6 @@ def test_weights_that_do_not_fit_are_named(change, message):
         (lambda: mlp(3, 0, 2), "at least 1"),
         (lambda: mlp(3, 4, 2, activation="sine"), "unknown activation 'sine'; choose one of relu"),
         (lambda: Canonical(mlp(3, 4, 2), "cube"), "choose one of sphere"),
-        (lambda: Canonical(mlp(3, 1, 2, 2)).manifold(), "two points"),
         (
             lambda: WeightSpec({"in": Group(2)}, {"w": ("in", "h")}, lambda w, x: x),
             "unknown group 'h'",

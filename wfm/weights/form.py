@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool
 from wfm.manifolds import Euclidean, Manifold, Product, ZeroSum
 from wfm.weights.normal_form import normalize
 from wfm.weights.precision import in_working_precision
-from wfm.weights.scaling import safe_norm, sphere_or_sign
+from wfm.weights.scaling import NO_SCALING, safe_norm, sphere_or_sign
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import rescale
 
@@ -201,10 +201,9 @@ class Canonical(WeightForm):
         axis = self.spec.target_axis(name)
         if self.last.normalized and name == self._last_kernel[0]:
             return sphere_or_sign(flat, flat.shape, list(range(len(flat.shape))), self._radius)
-        group = None if axis is None else self.spec.labels(name)[axis]
-        if group and self.spec.lead(group) == (name, axis):
-            return self.spec.groups[group].scaling.manifold(flat, flat.shape, axis)
-        return flat
+        if axis is None or self.spec.lead(group := self.spec.labels(name)[axis]) != (name, axis):
+            return flat
+        return self.spec.groups[group].scaling.manifold(flat, flat.shape, axis)
 
     def _is_centred(self, name: str) -> bool:
         axis, outputs = self.spec.target_axis(name), self.spec.output
@@ -223,16 +222,17 @@ class Canonical(WeightForm):
     def _encode(self, weights: Weights) -> tuple[Weights, dict[str, Bool[Array, "..."]]]:
         """The point, and in each group the neurons whose form changes what they compute."""
         weights, changed = in_working_precision(weights), {}
-        for group in self.network.groups:
-            if self.network.lead(group):
+        for group, neurons in self.network.groups.items():
+            if neurons.scaling != NO_SCALING and self.network.lead(group):
                 weights, changed[group] = normalize(self.network, group, weights)
+        uncentred = weights
         if self.centred:
             weights = self._centre(weights)
         if not self.last.normalized:
             return weights, changed
         name, axis = self._last_kernel
-        norm = safe_norm(weights[name].reshape(1, -1))[0]
-        empty = norm == 0
+        norm, most = (safe_norm(w[name].reshape(1, -1))[0] for w in (weights, uncentred))
+        empty = norm <= 4 * jnp.finfo(norm.dtype).eps * most  # nothing, or rounding errors
         scale = jnp.where(empty, 1.0, norm / self._radius)
         point = self._scale_outputs(weights, 1 / scale)
         point[name] = jnp.where(empty, self._direction(axis, point[name]), point[name])
@@ -263,6 +263,7 @@ class Canonical(WeightForm):
 
     def _has_no_form(self, group: str, network: int, neuron: int) -> str:
         lead = self.network.lead(group)
+        assert lead, "what nothing enters has a form"
         if group == self.network.output:
             return (
                 f"network {network} has no canonical form: its outputs are the same for all "

@@ -19,8 +19,8 @@ NETWORKS, INPUTS = 3, 8  # how many of those given are looked at
 def verify(
     spec: WeightSpec,
     weights: Mapping[str, Any],
-    inputs: Float[Array, "m ..."],
-    outputs: Float[Array, "n m outputs"] | None = None,
+    inputs: Float[Array, "m ..."] | Float[np.ndarray, "m ..."],
+    outputs: Float[Array, "n m outputs"] | Float[np.ndarray, "n m outputs"] | None = None,
 ) -> None:
     """`WeightSpec.verify`."""
     spec.check(weights, batch_dims=1)
@@ -34,10 +34,10 @@ def verify(
         together = {name: np.concatenate([c.weights[name] for c in changes]) for name in few}
         found = np.asarray(_outputs(spec, together, jnp.asarray(inputs[:INPUTS])))
     before, *after = np.split(found, len(changes))
-    for change, outputs in zip(changes[1:], after, strict=True):
+    for change, new in zip(changes[1:], after, strict=True):
         same = _centred if change.up_to_shift else np.asarray
-        error = _difference(same(change.factor * before), same(outputs))
-        if error > _tolerance(outputs):
+        error = _difference(same(change.factor * before), same(new))
+        if error > _tolerance(new):
             names = [n for n in spec.arrays if change.group in spec.labels(n).values()]
             raise ValueError(
                 f"the labels of this network are wrong: {change.what} {change.group!r} gives other "

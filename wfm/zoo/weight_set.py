@@ -21,6 +21,7 @@ from wfm.weights import (
 )
 
 SEAL = "digest"  # of all arrays, beside them in the file
+Inputs = Float[Array, "m ..."] | Float[np.ndarray, "m ..."]
 
 
 class WeightSet(eqx.Module):
@@ -43,7 +44,7 @@ class WeightSet(eqx.Module):
         cls,
         weights: Mapping[str, Any],
         spec: WeightSpec | None = None,
-        inputs: Float[Array, "m ..."] | None = None,
+        inputs: Inputs | None = None,
         *,
         trajectory: Any = None,
         step: Any = None,
@@ -146,9 +147,7 @@ class WeightSet(eqx.Module):
         save_weights(path, arrays, {SEAL: digest(arrays)})
 
     @classmethod
-    def load(
-        cls, path: str | Path, spec: WeightSpec, inputs: Float[Array, "m ..."] | None = None
-    ) -> "WeightSet":
+    def load(cls, path: str | Path, spec: WeightSpec, inputs: Inputs | None = None) -> "WeightSet":
         """Read what `save` wrote, or stacked arrays of any file that are named as in `spec`.
 
         Checked, and its labels verified, as by `of`. A zoo that was altered since it was saved is

@@ -1,0 +1,232 @@
+"""Canonical forms of strange networks: dead, tiny, huge, narrow, tied, shifted, half precise."""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.weights.table import NETWORKS, aligned, canonical, encoded, function, inputs, weights
+from wfm.flows import EndPoint, Flow
+from wfm.weights import (
+    AsTrained,
+    Canonical,
+    mlp,
+    permute,
+    random_rescaling,
+    rescale,
+    residual_mlp,
+)
+
+SPEC = mlp(4, 8, 3)
+FORM = canonical(SPEC)
+X = inputs((4,))
+W = weights(SPEC, 0)
+K1, B1, K2, B2 = SPEC.arrays
+
+
+def close(a, b, tolerance=1e-6):
+    chex.assert_trees_all_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def stack(trees):
+    return jax.tree.map(lambda *a: jnp.stack(a), *trees)
+
+
+def dead(bias, outgoing=1.0):
+    """Nothing but a bias enters neuron 0."""
+    return W | {
+        K1: W[K1].at[:, 0].set(0),
+        B1: W[B1].at[0].set(bias),
+        K2: W[K2].at[0].multiply(outgoing),
+    }
+
+
+def sized(first, second):
+    return W | {K1: W[K1] * first, B1: W[B1] * first, K2: W[K2] * second}
+
+
+KEPT = {
+    "dead, without bias": dead(0.0),
+    "dead, with negative bias": dead(-0.3),
+    "dead, and nothing leaves it": dead(0.7, outgoing=0.0),
+    "tiny, then huge": sized(1e-30, 1e30),
+    "huge, then tiny": sized(1e30, 1e-30),
+    "zero biases": W | {B1: 0 * W[B1], B2: 0 * W[B2]},
+}
+LOST = {
+    "dead, with a bias that passes": (dead(0.7), "'dense1.kernel' brings nothing to neuron 0"),
+    "no last kernel": (W | {K2: 0 * W[K2]}, "same for all inputs, as 'dense2.kernel' is zero"),
+    "one last column": (W | {K2: jnp.ones((8, 3))}, "'dense2.kernel' is zero"),
+    "nothing": (jax.tree.map(jnp.zeros_like, W), "'dense2.kernel' is zero"),
+}
+
+
+@pytest.mark.parametrize("w", [*KEPT.values(), *(w for w, _ in LOST.values())])
+def test_every_form_is_a_finite_point_that_encodes_to_itself(w):
+    point = encoded(FORM, w)
+    chex.assert_tree_all_finite(point)
+    close(FORM.manifold().project(point), point)
+    close(encoded(FORM, FORM.decode(point)), point)
+
+
+@pytest.mark.parametrize("w", KEPT.values(), ids=KEPT)
+def test_forms_of_dead_tiny_and_huge_neurons_keep_the_function(w):
+    FORM.check(stack([W, w]))
+    close(function(FORM.spec, encoded(FORM, w), X), function(SPEC, w, X), 1e-5)
+    moved = rescale(SPEC, random_rescaling(SPEC, jax.random.key(3)), w)
+    close(encoded(FORM, moved), encoded(FORM, w), 1e-5)
+
+
+@pytest.mark.parametrize(("w", "message"), LOST.values(), ids=LOST)
+def test_what_has_no_form_is_named(w, message):
+    with pytest.raises(ValueError, match=f"network 1 has no canonical form: .*{message}"):
+        FORM.check(stack([W, w]))
+
+
+def test_a_negative_bias_is_silent_behind_relu_only():
+    one = jax.tree.map(lambda a: a[None], dead(-0.3))
+    with pytest.raises(ValueError, match="neuron 0 of 'h1'"):
+        Canonical(mlp(4, 8, 3, activation="leaky_relu")).check(one)
+
+
+def test_nan_stays_seen():
+    point = encoded(FORM, W | {K1: W[K1].at[0, 2].set(jnp.nan)})
+    assert np.isnan(point[K1][:, 2]).all()
+    assert np.isnan(point[K2]).any()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_encoded_in_single(dtype):
+    half = jax.tree.map(lambda a: a.astype(dtype), W)
+    point = encoded(FORM, half)
+    np.testing.assert_allclose(np.linalg.norm(point[K1], axis=0), 1, atol=1e-6)
+    single = jax.tree.map(lambda a: a.astype("float32"), half)
+    chex.assert_trees_all_equal(point, encoded(FORM, single))
+    assert {a.dtype for a in point.values()} == {jnp.float32.dtype}
+    assert AsTrained(SPEC).encode(half)[K1].dtype == jnp.float32
+    with pytest.raises(ValueError, match=r"'dense1\.kernel' holds int32"):
+        FORM.encode(W | {K1: jnp.ones((4, 8), int)})
+
+
+def shifted(w, key):
+    """The same probabilities: all outputs are larger by one affine function of the last layer."""
+    a, b = jax.random.normal(key, (8, 1)), 3.0
+    return w | {K2: w[K2] + a, B2: w[B2] + b}
+
+
+def test_what_probabilities_do_not_see_is_gone():
+    moved = shifted(W, jax.random.key(0))
+    close(function(SPEC, moved, X), function(SPEC, W, X), 1e-5)
+    close(encoded(FORM, moved), encoded(FORM, W), 1e-6)
+    keeps = canonical(SPEC, keep_logits=True)
+    raw = jax.vmap(lambda w: jax.vmap(lambda x: SPEC.apply(w, x))(X))
+    before = stack([W, moved])
+    after = jax.vmap(keeps.decode)(stack([encoded(keeps, W), encoded(keeps, moved)]))
+    close(raw(after), raw(before), 1e-5)
+    assert float(jnp.abs(raw(after)[0] - raw(after)[1]).max()) > 1
+
+
+def test_reference_draws_have_the_spread_that_was_asked_for():
+    std = {name: 0.1 * (1 + i) for i, name in enumerate(FORM.spec.arrays)}
+    draws = jax.vmap(FORM.manifold(std).random)(jax.random.split(jax.random.key(0), 4000))
+    for name in (B1, B2):
+        assert float(draws[name].std()) == pytest.approx(std[name], rel=0.03)
+    for name in (K2, B2):
+        np.testing.assert_allclose(draws[name].sum(-1), 0, atol=1e-5)
+    flat = Canonical(SPEC, "euclidean").manifold(dict.fromkeys(SPEC.arrays, 0.3))
+    last = jax.vmap(flat.factors[K2].random)(jax.random.split(jax.random.key(0), 4000))
+    assert float(last.std()) == pytest.approx(0.3, rel=0.03)
+    with pytest.raises(NotImplementedError, match="not independent"):
+        flat.factors[B2].gaussian()
+
+
+NARROW = {
+    "one input": mlp(1, 6, 1),
+    "one of each": mlp(1, 1, 2),
+    "one hidden neuron": mlp(4, 1, 3),
+    "one tanh neuron": mlp(3, 1, 1, 2, activation="tanh"),
+}
+
+
+@pytest.mark.parametrize("spec", NARROW.values(), ids=NARROW)
+def test_spheres_of_dimension_0_are_signs(spec):
+    form, w, x = canonical(spec), weights(spec, 0), inputs((spec.groups["in"].size,))
+    point = encoded(form, w)
+    close(function(spec, form.decode(point), x), function(spec, w, x), 1e-5)
+    close(form.manifold().project(point), point)
+    close(encoded(form, form.decode(point)), point)
+
+
+def test_flows_over_narrow_and_dead_networks():
+    """A sign into each neuron of the first layer, one of them dead, and one for the last kernel."""
+    spec = mlp(1, 2, 1, 2)
+    form, many = canonical(spec), [weights(spec, s) for s in range(3)]
+    many[1] |= {K1: many[1][K1].at[:, 0].set(0), B1: many[1][B1].at[0].set(-0.2)}
+    form.check(stack(many))
+    points = [encoded(form, w) for w in many]
+    chex.assert_trees_all_close(jnp.abs(points[0][K1]), jnp.ones((1, 2)))
+    close(aligned(form.spec, points[0], points[0]), points[0])
+    flow = Flow(form.manifold(), prediction=EndPoint())
+
+    def loss(scale):
+        field = lambda t, x: jax.tree.map(lambda a: scale * a, x)  # noqa: E731
+        return flow.loss(field, stack(points), jax.random.key(0))
+
+    assert np.isfinite(jax.jit(jax.value_and_grad(loss))(0.9)).all()
+
+
+TANH = mlp(4, 3, 2, activation="tanh")
+DEEP = mlp(2, 3, 3, 2, activation="tanh")
+
+
+def flips(spec, group):
+    return [{group: jnp.array(s)} for s in itertools.product((1.0, -1.0), repeat=3)]
+
+
+def test_signs_of_tied_neurons_are_fixed():
+    """Incoming weights that sum to 0, up to rounding or exactly; none; and no bias either."""
+    kernel = jnp.array([[0.1, 0.2, -0.3, 0.0], [0.5, -0.5, 0.25, -0.25], [0, 0, 0, 0]]).T
+    for bias in (0.4, 0.0):
+        w = weights(TANH, 0) | {K1: kernel, B1: jnp.array([0.0, 0.0, bias])}
+        points = [encoded(canonical(TANH), rescale(TANH, s, w)) for s in flips(TANH, "h1")]
+        for point in points[1:]:
+            close(point, points[0])
+        close(function(TANH, canonical(TANH).decode(points[0]), X), function(TANH, w, X), 1e-5)
+
+
+@pytest.mark.parametrize("column", [(0.1, 0.2, -0.3), (0.5, -0.5, 0.0)])
+def test_signs_of_tied_neurons_do_not_depend_on_the_order_of_others(column):
+    first = weights(DEEP, 0)
+    w = first | {"dense2.kernel": first["dense2.kernel"].at[:, 0].set(jnp.array(column))}
+    form = canonical(DEEP)
+    for order in itertools.permutations(range(3)):
+        moved = permute(DEEP, {"h1": jnp.array(order)}, w)
+        for s in flips(DEEP, "h2")[::3]:
+            expected = permute(form.spec, {"h1": jnp.array(order)}, encoded(form, w))
+            close(encoded(form, rescale(DEEP, s, moved)), expected)
+
+
+def test_symmetries_that_are_left_are_said():
+    spec = residual_mlp(3, 4, 4, 2, blocks=1, activation="gelu")
+    form, w = canonical(spec), weights(spec, 0)
+    matrix = jnp.eye(4) + 0.5 * jax.random.normal(jax.random.key(0), (4, 4))
+    inverse = jnp.linalg.inv(matrix)
+    moved = dict(w)
+    for name in ("embed.kernel", "embed.bias", "down1.kernel", "down1.bias"):
+        moved[name] = w[name] @ matrix
+    for name in ("up1.kernel", "out.kernel"):
+        moved[name] = inverse @ w[name]
+    x = inputs((3,))
+    close(function(spec, moved, x), function(spec, w, x), 1e-4)
+    assert form.manifold().dist(encoded(form, w), encoded(form, moved)) > 1
+    with pytest.raises(ValueError, match=r"not those of the quotient, .* affine map of 'stream'"):
+        form.check_quotient()
+    with pytest.raises(ValueError, match="rescaling of each neuron of 'h1'"):
+        AsTrained(SPEC).check_quotient()
+    with pytest.raises(ValueError, match="added to all outputs"):
+        canonical(SPEC, keep_logits=True).check_quotient()
+    for name in NETWORKS.keys() - {"residual"}:
+        canonical(NETWORKS[name][0]).check_quotient()
