@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "wfm.batching": 1,
+    "wfm.checks": 1,
     "wfm.devices": 1,
     "wfm.digest": 1,
     "wfm.manifolds": 1,
