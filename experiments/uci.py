@@ -26,6 +26,7 @@ from wfm.evaluation import (
     evaluate,
     median_ratio,
     predictions,
+    ratio_error,
     smallest_disagreement,
     stack_flat,
     with_noise,
@@ -187,6 +188,7 @@ def evaluate_samples(
     last = seen.last().weights
     few = jax.tree.map(lambda a: a[: len(jax.tree.leaves(samples)[0])], last)
     noise_key, pair_key = jax.random.split(experiment.keys["novelty"])
+    ratio_key = jax.random.fold_in(experiment.keys["novelty"], 2)
     others = {
         "samples": samples,
         "held_out": held_out.weights,
@@ -206,6 +208,9 @@ def evaluate_samples(
     results = {name: _spread(values) for name, values in metrics.items()} | {
         "novelty": {
             "ratio": median_ratio(distance["samples"], distance["held_out"]),
+            "ratio_error": ratio_error(
+                distance["samples"], distance["held_out"], held_out.trajectory, ratio_key
+            ),
             "distance": {name: float(jnp.median(d)) for name, d in distance.items()},
             "disagreement": {name: float(d.mean()) for name, d in disagreement.items()},
         }

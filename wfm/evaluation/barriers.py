@@ -1,5 +1,6 @@
 """How much worse than two networks are those on the way between them?"""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from wfm.evaluation.finite import finite_rows, only_where, warn_of
 from wfm.manifolds import Manifold
 from wfm.tasks import Split, cross_entropy
 from wfm.weights import Matching, Weights, WeightSpec, align_each, in_chunks
@@ -30,7 +32,8 @@ def barriers(
     max over `times` t of L(γ(t)) - (1 - t) L(γ(0)) - t L(γ(1)), where γ is the geodesic of
     `space` between the two (Frankle et al. 2020, Entezari et al. 2022: the straight line) and L the
     mean loss on `split`; negative where networks on the way are better. With `matching`, the
-    second network of each pair is aligned to the first before.
+    second network of each pair is aligned to the first before. Networks that hold NaN or infinity,
+    or put it out, have NaN for their barriers, and a warning names them.
     """
     spec.check(points, batch_dims=1)
     n = len(next(iter(points.values())))
@@ -39,7 +42,10 @@ def barriers(
     if not len(times) or not all(0 <= t <= 1 for t in times):
         raise ValueError(f"times on the way lie between 0 and 1, got {tuple(times)}")
     first, second = np.triu_indices(n, 1)
-    ends = _losses(spec, points, split)
+    good = finite_rows(points)
+    points = only_where(good, points, 0)
+    ends = jnp.where(good, _losses(spec, points, split), jnp.nan)
+    warn_of(jnp.isfinite(ends), "networks", "their barriers are NaN")
 
     def between(rows: tuple[Array, Array]) -> Array:
         i, j = rows
@@ -50,16 +56,24 @@ def barriers(
 
     values = in_chunks(between, (jnp.asarray(first), jnp.asarray(second)), CHUNK)
     upper = jnp.zeros((n, n)).at[first, second].set(values)
-    return upper + upper.T
+    return upper + upper.T + jnp.diag(jnp.where(jnp.isfinite(ends), 0, jnp.nan))
 
 
 def mean_over_pairs(matrix: Float[Array, "n n"]) -> dict[str, float]:
-    """`mean` over pairs, and its standard `error` over networks (the jackknife's)."""
+    """`mean` over pairs, and its standard `error` over networks (the jackknife's).
+
+    Networks with NaN on the diagonal have no figures and are left out, with a warning.
+    """
+    good = jnp.isfinite(jnp.diagonal(matrix))
+    warn_of(good, "networks' figures", "they are left out of the mean")
+    matrix = matrix[good][:, good]
     n = len(matrix)
+    if n < 2:
+        return {"mean": math.nan, "error": math.nan}
     total = float(matrix.sum())
     mean = total / (n * (n - 1))
     if n < 3:
-        return {"mean": mean, "error": float("nan")}
+        return {"mean": mean, "error": math.nan}
     without = (total - 2 * np.asarray(matrix, float).sum(1)) / ((n - 1) * (n - 2))
     error = ((n - 1) / n * ((without - without.mean()) ** 2).sum()) ** 0.5
     return {"mean": mean, "error": float(error)}

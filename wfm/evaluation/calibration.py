@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from wfm.evaluation.finite import warn_of
+
 BINS = 15
 
 
@@ -15,6 +17,7 @@ def calibration(
     `brier`: mean squared distance to the true one, Σ_c (p_c − [c = y])², between 0 and 2 (Brier
     1950). `ece`: expected calibration error, Σ_b |B_b|/m |accuracy(B_b) − confidence(B_b)| over
     `BINS` bins of the largest probability, of equal width (Guo et al. 2017, equation 3).
+    All are NaN, with a warning, where a probability is.
     """
     hits = (p.argmax(-1) == labels).astype(p.dtype)
     of_label = jnp.take_along_axis(p, labels[:, None], 1).squeeze(1)
@@ -23,9 +26,12 @@ def calibration(
     # A bin holds its upper edge and not its lower one.
     bins = jnp.clip(jnp.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     gaps = jnp.zeros(BINS, p.dtype).at[bins].add(hits - confidence)
-    return {
+    finite = jnp.isfinite(p).all()
+    warn_of(finite[None], "set of distributions", "its figures are NaN")
+    figures = {
         "accuracy": hits.mean(),
         "nll": -jnp.log(jnp.maximum(of_label, jnp.finfo(p.dtype).tiny)).mean(),
         "brier": ((p - true) ** 2).sum(-1).mean(),
         "ece": jnp.abs(gaps).sum() / len(labels),
     }
+    return {name: jnp.where(finite, value, jnp.nan) for name, value in figures.items()}

@@ -2,16 +2,29 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
-from wfm.weights import WeightForm, Weights, align, align_all, in_chunks
+from wfm.checks import check_count
+from wfm.evaluation.finite import finite_rows, only_where, warn_of
+from wfm.weights import (
+    Matching,
+    WeightForm,
+    WeightMatching,
+    Weights,
+    align,
+    align_all,
+    in_chunks,
+)
 
-CANDIDATES = 8
-CHUNK = 32
+CANDIDATES = 32
+DRAWS = 1000  # of a bootstrap
+BY_WEIGHTS = WeightMatching()
+PAIRS = 1024  # aligned at a time
 
 
 class Nearest:
@@ -19,37 +32,79 @@ class Nearest:
 
     Distances are geodesic, between canonical forms, after aligning the pair: those of the
     quotient by permutations and rescalings. Aligning every pair would take long, so only the
-    `CANDIDATES` that are nearest once all are aligned to one common `reference`, a point of
-    `form`, are aligned in pairs.
+    `candidates` that are nearest once all are aligned to one common `reference`, a point of
+    `form`, are aligned in pairs. `excess` measures what that misses.
+
+    Networks that hold NaN or infinity have distance NaN, or are left out of the training
+    networks, and a warning names them.
     """
 
-    def __init__(self, form: WeightForm, reference: Weights, training: Weights):
+    def __init__(
+        self,
+        form: WeightForm,
+        reference: Weights,
+        training: Weights,
+        candidates: int = CANDIDATES,
+        matching: Matching = BY_WEIGHTS,
+    ):
+        check_count("candidates", candidates)
         self.form = form
         self.reference = reference
+        self.matching = matching
+        warn_of(finite_rows(training), "training networks", "they are nobody's nearest")
         self.points = self.align(training)
-        self._flat = stack_flat(self.points)
+        self.candidates = min(candidates, len(next(iter(training.values()))))
+        flat = stack_flat(self.points)
+        self._usable = jnp.isfinite(flat).all(1)
+        self._flat = flat
         self._nearest = jax.jit(jax.vmap(self._distance, in_axes=(0, 0, None)))
 
     def align(self, weights: Weights) -> Weights:
         """Canonical forms of stacked networks, aligned to the common one."""
-        points = jax.vmap(self.form.encode)(weights)
-        return align_all(self.form.spec, self.reference, points)[0]
+        good = finite_rows(weights)
+        points = _encode_all(self.form, only_where(good, weights, 1))
+        aligned = align_all(self.form.spec, self.reference, points, self.matching)[0]
+        return only_where(good, aligned, jnp.nan)
 
     def distances(self, weights: Weights) -> Float[Array, " k"]:
         """Distance of each of the stacked networks to its nearest training network."""
+        warn_of(finite_rows(weights), "networks", "their distances are NaN")
+        return self._of(self.align(weights), self.candidates)
+
+    def excess(self, weights: Weights) -> Float[Array, " k"]:
+        """What `distances` has too much, relatively: against aligning all pairs.
+
+        Takes as many alignments as there are training networks, for each of `weights`: give a few.
+        """
         aligned = self.align(weights)
+        exact = self._of(aligned, len(self._flat))
+        return jnp.where(exact > 0, self._of(aligned, self.candidates) / exact - 1, 0.0)
+
+    def _of(self, aligned: Weights, candidates: int) -> Float[Array, " k"]:
         rough = _squared_distances(stack_flat(aligned), self._flat)
-        _, candidates = jax.lax.top_k(-rough, min(CANDIDATES, len(self._flat)))
-        return in_chunks(
-            lambda args: self._nearest(*args, self.points), (aligned, candidates), CHUNK
-        )
+        rough = jnp.where(self._usable[None], rough, jnp.inf)
+        _, rows = jax.lax.top_k(-rough, candidates)
+        chunk = max(1, PAIRS // candidates)
+        return in_chunks(lambda args: self._nearest(*args, self.points), (aligned, rows), chunk)
 
     def _distance(
         self, point: Weights, candidates: Int[Array, " c"], points: Weights
     ) -> Float[Array, ""]:
         manifold, spec = self.form.manifold(), self.form.spec
-        others = jax.tree.map(lambda a: a[candidates], points)
-        return jax.vmap(lambda other: manifold.dist(point, align(spec, point, other)))(others).min()
+
+        def to_one(row: Int[Array, ""]) -> Float[Array, ""]:
+            other = jax.tree.map(lambda a: a[row], points)
+            other = align(spec, point, other, self.matching)
+            found = manifold.dist(point, other)
+            return jnp.where(self._usable[row], found, jnp.inf)
+
+        least = jax.vmap(to_one)(candidates).min()
+        return jnp.where(jnp.isfinite(least), least, jnp.nan)
+
+
+@partial(jax.jit, static_argnums=0)
+def _encode_all(form: WeightForm, weights: Weights) -> Weights:
+    return jax.vmap(form.encode)(weights)
 
 
 def stack_flat(points: Weights) -> Float[Array, "n weights"]:
@@ -58,7 +113,9 @@ def stack_flat(points: Weights) -> Float[Array, "n weights"]:
 
 
 def _squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    return (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+    """From differences, for a² + b² − 2ab has no digits left where points are near each other."""
+    to_all = lambda x: ((x[None] - b) ** 2).sum(1)  # noqa: E731
+    return jax.lax.map(to_all, a)
 
 
 def with_noise(weights: Weights, key: Key[Array, ""], scale: float = 0.1) -> Weights:
@@ -124,12 +181,63 @@ def smallest_disagreement(
 ) -> Float[Array, " n"]:
     """Share of inputs classified otherwise than by the training network that agrees most.
 
-    Novelty in function space, for weights that no data reach make distances look large.
+    Novelty in function space, for weights that no data reach make distances look large. Networks
+    that have no class for an input (`predictions` gives −1) have NaN, or are left out of the
+    training networks, and a warning names them.
     """
-    return jax.lax.map(lambda c: (c[None] != training).mean(1).min(), classes)
+    known, good = (training >= 0).all(1), (classes >= 0).all(1)
+    warn_of(known, "training networks' classes", "they are left out")
+    warn_of(good, "networks' classes", "their disagreement is NaN")
+    share = jax.lax.map(
+        lambda c: jnp.where(known, (c[None] != training).mean(1), jnp.inf).min(), classes
+    )
+    return jnp.where(good & jnp.isfinite(share), share, jnp.nan)
 
 
 def median_ratio(a: Float[Array, " n"], b: Float[Array, " m"]) -> float:
-    """Median of `a` over median of `b`, `nan` where that is 0."""
-    bottom = float(jnp.median(b))
-    return float(jnp.median(a)) / bottom if bottom else math.nan
+    """Median of `a` over median of `b`, `nan` where that is 0.
+
+    NaN are left out, with a warning.
+    """
+    good = [jnp.isfinite(x) for x in (a, b)]
+    for finite in good:
+        warn_of(finite, "figures", "they are left out of the median")
+    top, bottom = (float(jnp.median(x[finite])) for x, finite in zip((a, b), good, strict=True))
+    return top / bottom if bottom else math.nan
+
+
+def ratio_error(
+    a: Float[Array, " n"],
+    b: Float[Array, " m"],
+    trajectory: Int[Array, " m"],
+    key: Key[Array, ""],
+) -> float:
+    """Standard error of `median_ratio(a, b)`, where `trajectory` says where each of `b` is from.
+
+    Bootstrap (Efron 1979) of the networks of `a` and of whole trajectories of `b`, whose snapshots
+    resemble each other: both are drawn again with replacement, `DRAWS` times.
+    """
+    a, kept = a[jnp.isfinite(a)], jnp.isfinite(b)
+    b = b[kept]
+    _, trajectory = jnp.unique(trajectory[kept], return_inverse=True)
+    n = int(trajectory.max(initial=-1)) + 1
+    if len(a) < 2 or n < 2:
+        return math.nan
+
+    def draw(key: Key[Array, ""]) -> Float[Array, ""]:
+        own, other = jax.random.split(key)
+        times = jnp.bincount(jax.random.randint(own, (n,), 0, n), length=n)
+        return jnp.median(jax.random.choice(other, a, a.shape)) / _median_of_many(
+            b, times[trajectory]
+        )
+
+    return float(jax.lax.map(draw, jax.random.split(key, DRAWS)).std(ddof=1))
+
+
+def _median_of_many(values: Float[Array, " n"], times: Int[Array, " n"]) -> Float[Array, ""]:
+    """The median of values of which each comes so many times."""
+    order = jnp.argsort(values)
+    upto = jnp.cumsum(times[order])
+    total = upto[-1]
+    places = jnp.searchsorted(upto, jnp.stack([(total - 1) // 2, total // 2]), side="right")
+    return values[order][places].mean()

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from wfm.flows.prior import Prior
 from wfm.manifolds import Manifold, Point
-from wfm.ot import best_assignment, sinkhorn
+from wfm.ot import best_assignment, sinkhorn, to_doubly_stochastic
 
 
 class Coupling(eqx.Module):
@@ -63,8 +63,10 @@ class EntropicTransport(Coupling):
 
     `epsilon` is the weight of the plan's entropy, in units of the mean squared distance of the
     batch: near 0 the plan is that of `OptimalTransport`, for large values pairs are independent.
-    A draw may be used more than once; on average, each is used once if `iterations` suffice, of
-    which a small `epsilon` takes more.
+    A draw may be used more than once; on average, each is used once. That holds whether or not
+    Sinkhorn's iterations reach their tolerance, of which a small `epsilon` takes more: what is
+    left of the error is rounded away (`to_doubly_stochastic`), and `marginal_error` of `plan` tells
+    how much that was.
     """
 
     epsilon: float = eqx.field(static=True, default=0.05)
@@ -83,8 +85,12 @@ class EntropicTransport(Coupling):
         prior_key, key = jax.random.split(key)
         x0 = _draws(prior, batch, prior_key)
         cost = space.squared_distances(x0, batch)
-        plan = sinkhorn(-cost, self.epsilon * cost.mean(), self.iterations)
+        plan = to_doubly_stochastic(self.plan(cost))
         return _take(x0, jax.random.categorical(key, jnp.log(plan), axis=0)), batch
+
+    def plan(self, cost: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """How often x₀ (rows) and x₁ (columns) meet, given their squared distances."""
+        return sinkhorn(-cost, self.epsilon * cost.mean(), self.iterations)
 
 
 class EquivariantTransport(Coupling):

@@ -98,5 +98,6 @@ def cross_entropy(
 
 
 def accuracy(logits: Float[Array, "... classes"], labels: Int[Array, "..."]) -> Float[Array, ""]:
-    """Share of examples whose largest output is the label's."""
-    return (logits.argmax(-1) == labels).mean()
+    """Share of examples whose largest output is the label's; NaN where an output is."""
+    hits = (logits.argmax(-1) == labels).mean()
+    return jnp.where(jnp.isnan(logits).any(), jnp.nan, hits)

@@ -1,7 +1,7 @@
 """Weights of networks: labels, symmetries, canonical forms, alignment, files."""
 
 from wfm.weights.activation_matching import ActivationMatching
-from wfm.weights.alignment import align, align_all, align_each, barycentre
+from wfm.weights.alignment import align, align_all, align_each, barycentre, cycle_consistency
 from wfm.weights.chunks import in_chunks
 from wfm.weights.files import load_weights, save_weights
 from wfm.weights.form import AsTrained, Canonical, WeightForm, canonicalize
@@ -65,6 +65,7 @@ __all__ = [
     "barycentre",
     "canonicalize",
     "cnn",
+    "cycle_consistency",
     "in_chunks",
     "in_working_precision",
     "load_weights",

@@ -1,24 +1,36 @@
 """Aligning many networks: to a reference, to their barycentre, or each to a partner."""
 
+import functools
 from functools import partial
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from wfm.checks import all_finite, non_finite_rows, some
 from wfm.weights.chunks import in_chunks
 from wfm.weights.matching import Matching, WeightMatching
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, permute
 
 CHUNK = 128
+ROUNDS = 64  # the most for a barycentre
+SETTLED = 1e-4  # squared change of a barycentre, relative to the networks' squared distance
 BY_WEIGHTS = WeightMatching()
 
 
 def align(
     spec: WeightSpec, reference: Weights, weights: Weights, matching: Matching = BY_WEIGHTS
 ) -> Weights:
-    """`weights` with hidden neurons permuted to match `reference`."""
-    return permute(spec, matching(spec, reference, weights), weights)
+    """`weights` with hidden neurons permuted to match `reference`.
+
+    Compiled code leaves networks as they are that hold NaN or infinity; elsewhere they are
+    refused, here and by the functions for many.
+    """
+    _check_one("the network", weights)
+    _check_one("the reference", reference)
+    return _matched(matching, spec, reference, weights)[0]
 
 
 def align_all(
@@ -31,6 +43,7 @@ def align_all(
     """Align stacked networks to one reference, `chunk` at a time; also their permutations."""
     spec.check(reference)
     _check_many(spec, weights)
+    _check_one("the reference", reference)
     return in_chunks(partial(_to_one, matching, spec, reference), weights, chunk)
 
 
@@ -44,31 +57,87 @@ def align_each(
     """Align each of the stacked networks to its own partner among the stacked `references`."""
     spec.check(references, batch_dims=1)
     _check_many(spec, weights)
+    if rows := non_finite_rows(references):
+        raise ValueError(f"references {some(rows)} hold NaN or infinity; leave their pairs out")
     return in_chunks(lambda pair: _to_own(matching, spec, *pair), (references, weights), chunk)
 
 
 def barycentre(
-    spec: WeightSpec, weights: Weights, matching: Matching = BY_WEIGHTS, rounds: int = 8
+    spec: WeightSpec,
+    weights: Weights,
+    matching: Matching = BY_WEIGHTS,
+    rounds: int = ROUNDS,
+    tolerance: float = SETTLED,
 ) -> Weights:
     """Mean of stacked networks, each permuted to match it: a reference that favours none of them.
 
     Starts from the first network and alternates between aligning all to the mean and averaging,
     as in generalised Procrustes analysis (Gower 1975) and `MergeMany` (Ainsworth et al. 2023,
     algorithm 3). Neurons that differ between networks average out, so that later rounds match by
-    what the networks share.
+    what the networks share. Ends when the mean's squared change is below `tolerance` times the
+    mean squared distance of the networks to it, at the latest after `rounds`.
     """
     _check_many(spec, weights)
     mean = jax.tree.map(lambda a: a[0], weights)
     for _ in range(rounds):
-        weights, _ = align_all(spec, mean, weights, matching)
-        mean = jax.tree.map(lambda a: a.mean(0), weights)
+        weights, _ = in_chunks(partial(_to_one, matching, spec, mean), weights, CHUNK)
+        mean, change, spread = _mean(weights, mean)
+        if change <= tolerance * spread:
+            break
     return mean
+
+
+@jax.jit
+def _mean(weights: Weights, before: Weights) -> tuple[Weights, Float[Array, ""], Float[Array, ""]]:
+    """The mean of stacked networks, its squared change, and their mean squared distance to it."""
+    mean = jax.tree.map(lambda a: a.mean(0), weights)
+    change = sum(jnp.sum((mean[name] - before[name]) ** 2) for name in mean)
+    spread = sum(jnp.sum((a - mean[name]) ** 2) / len(a) for name, a in weights.items())
+    return mean, jnp.asarray(change), jnp.asarray(spread)
+
+
+def cycle_consistency(
+    spec: WeightSpec, weights: Weights, matching: Matching = BY_WEIGHTS
+) -> dict[str, Float[Array, " n"]]:
+    """Share of each group's neurons that come home on a way round three networks.
+
+    For each of the stacked networks: from a neuron to its counterpart in the next one, from there
+    to that one's counterpart in the one after, and back to the first. All come home where networks
+    are copies of each other; where they have nothing in common, one in all on average.
+    """
+    _check_many(spec, weights)
+    n = len(next(iter(weights.values())))
+    if n < 3:
+        raise ValueError(f"the way goes round three networks; give at least three, got {n}")
+    ways = [
+        align_each(
+            spec,
+            *(jax.tree.map(lambda a, k=k: jnp.roll(a, -k, 0), weights) for k in ends),
+            matching,
+        )[1]
+        for ends in ((0, 1), (1, 2), (2, 0))
+    ]
+    follow = lambda places, ends: jnp.take_along_axis(ends, places, -1)  # noqa: E731
+    homes = jax.tree.map(lambda *ends: functools.reduce(follow, ends), *ways)
+    return {
+        group: (home == jnp.arange(home.shape[-1])[None]).mean(-1) for group, home in homes.items()
+    }
 
 
 def _check_many(spec: WeightSpec, weights: Weights) -> None:
     spec.check(weights, batch_dims=1)
     if not len(next(iter(weights.values()))):
         raise ValueError("no networks to align: the stacked weights are empty")
+    if rows := non_finite_rows(weights):
+        raise ValueError(
+            f"{len(rows)} of the networks to align ({some(rows)}) hold NaN or infinity; "
+            "leave them out"
+        )
+
+
+def _check_one(what: str, weights: Weights) -> None:
+    if not all_finite(weights):
+        raise ValueError(f"{what} holds NaN or infinity; nothing can be aligned by it")
 
 
 @eqx.filter_jit
@@ -89,4 +158,9 @@ def _matched(
     matching: Matching, spec: WeightSpec, reference: Weights, weights: Weights
 ) -> tuple[Weights, Permutation]:
     permutation = matching(spec, reference, weights)
+    finite = jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves((reference, weights))])
+    permutation = {
+        group: jnp.where(finite.all(), p, jnp.arange(len(p), dtype=p.dtype))
+        for group, p in permutation.items()
+    }
     return permute(spec, permutation, weights), permutation

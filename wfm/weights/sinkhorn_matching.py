@@ -16,6 +16,7 @@ from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, mix
 
 Scores = dict[str, Float[Array, "n n"]]
+ROUGHLY = 1e-2  # error of the soft permutations' sums, which a step of descent can bear
 Loss = Callable[[Weights], Float[Array, ""]]
 
 
@@ -84,7 +85,7 @@ class SinkhornMatching(Matching):
         optimizer = optax.adam(self.learning_rate)
 
         def loss(scores: Scores, temperature: Array, key: Key[Array, ""]) -> Float[Array, ""]:
-            plans = {group: sinkhorn(x, temperature) for group, x in scores.items()}
+            plans = {g: sinkhorn(x, temperature, tolerance=ROUGHLY) for g, x in scores.items()}
             return self.objective(reference, mix(spec, plans, weights), key)
 
         def step(state, inputs):

@@ -1,0 +1,37 @@
+"""Networks whose weights or outputs are not numbers: found, named, and kept out of averages."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, PyTree
+
+from wfm.checks import numbers, some
+
+
+def finite_rows(stacked: PyTree[Array]) -> Bool[Array, " n"]:
+    """Which of the stacked things have finite entries only, in all their arrays."""
+    each = [jnp.isfinite(a).reshape(len(a), -1).all(1) for a in jax.tree.leaves(stacked)]
+    return jnp.stack(each).all(0)
+
+
+def for_rows(good: Bool[Array, " n"], like: Array) -> Bool[Array, "n ..."]:
+    """`good` with the axes of `like`, to choose rows by."""
+    return good.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def only_where(good: Bool[Array, " n"], stacked: PyTree[Array], other: float) -> PyTree[Array]:
+    """The stacked arrays, with `other` for every entry of the rows that are not good."""
+    return jax.tree.map(lambda a: jnp.where(for_rows(good, a), a, other), stacked)
+
+
+def warn_of(good: Bool[Array, " n"], what: str, outcome: str) -> None:
+    """Name the rows that are not good; silent within compiled code."""
+    read = numbers(good)
+    if read is not None and not read.all():
+        rows = np.flatnonzero(~read).tolist()
+        warnings.warn(
+            f"{len(rows)} of {len(read)} {what} ({some(rows)}) hold NaN or infinity: {outcome}",
+            stacklevel=3,
+        )
