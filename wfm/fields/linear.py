@@ -5,28 +5,31 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def rows_times(rows: Float[Array, "rows m"], kernel: Float[Array, "m n"]) -> Float[Array, "rows n"]:
-    """`rows @ kernel`; it has no forward-mode derivative."""
+    """`rows @ kernel`, with derivatives of every order and mode.
+
+    Left to itself, the gradient of stacked examples by their common kernel is one product over
+    two axes, for which XLA transposes all rows on a CPU. Here each example has a product of its
+    own, and their sum is taken.
+    """
     return rows @ kernel
 
 
-def _forward(rows: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return rows @ kernel, (rows, kernel)
-
-
-def _backward(saved: tuple[Array, Array], change: Array) -> tuple[Array, Array]:
-    # Left to itself, the gradient of stacked examples is one product over two axes, for which
-    # XLA transposes all rows on a CPU; and it is faster with the longer side as columns.
-    rows, kernel = saved
-    m, n = kernel.shape
-    return change @ kernel.T, (change.T @ rows).T if m > n else rows.T @ change
-
-
-rows_times.defvjp(_forward, _backward)
+@partial(rows_times.defjvp, symbolic_zeros=True)
+def _change(primals: tuple[Array, Array], changes: tuple[Any, Any]) -> tuple[Array, Any]:
+    (rows, kernel), (of_rows, of_kernel) = primals, changes
+    change = 0 if isinstance(of_rows, SymbolicZero) else of_rows @ kernel
+    if not isinstance(of_kernel, SymbolicZero):
+        # A number that belongs to the rows keeps examples apart where they are stacked: the
+        # transpose of the product below is then one for each example, and that of `one *` a sum.
+        one = 1 + jax.lax.stop_gradient(rows[:0]).sum()
+        change = change + rows @ (one * of_kernel)
+    return rows @ kernel, change
 
 
 def _dot_general(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:

@@ -11,7 +11,7 @@ from wfm.flows.coupling import (
 from wfm.flows.flow import Field, Flow
 from wfm.flows.guidance import Guided, Objective, guide
 from wfm.flows.integrator import Integrator, denser_early, denser_late, uniform
-from wfm.flows.likelihood import Divergence, Exact, Hutchinson
+from wfm.flows.likelihood import Divergence, Exact, Hutchinson, LogProb
 from wfm.flows.noise import Noise, ScoreNoise, TangentNoise
 from wfm.flows.path import BetaTime, GeodesicPath
 from wfm.flows.prediction import EndPoint, Prediction, Velocity
@@ -43,6 +43,7 @@ __all__ = [
     "Hutchinson",
     "Independent",
     "Integrator",
+    "LogProb",
     "MakeSolver",
     "Noise",
     "Objective",

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm.flows import steps
 from wfm.flows.coupling import Coupling, Independent
-from wfm.flows.integrator import Integrator
-from wfm.flows.likelihood import Divergence, Exact, integrate_divergence
+from wfm.flows.integrator import DENSITY, Integrator
+from wfm.flows.likelihood import Divergence, Exact, LogProb, integrate_divergence
 from wfm.flows.noise import Noise
 from wfm.flows.path import BetaTime, GeodesicPath
 from wfm.flows.prediction import EndPoint, Prediction, Unit
@@ -173,16 +174,53 @@ class Flow(eqx.Module):
         divergence: Divergence | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Scalar:
-        """Log-density of the flow's samples at `x`, in nats, by going back to the prior.
+        """Log-density of the flow at `x`, in nats, by going back to the prior.
 
-        With respect to the volume of `space`. By default 64 Euler steps and the `Exact`
-        divergence; `Hutchinson` needs a key. With a prediction that lands, the density is that of
-        the last time of the grid but one. Raises where samples or prior have no density.
+        That of the differential equation, with respect to the volume of `space`; that of samples
+        drawn in finitely many steps is `sampler_log_prob`. By default 32 steps of `rk4`, denser
+        late, and the `Exact` divergence; `Hutchinson` needs a key. With a prediction that lands,
+        the density is that of the last time of the grid but one. Raises where samples or prior
+        have no density, and where guidance draws batches.
         """
-        integrator = integrator or Integrator()
+        self._check_density()
+        if self.prediction.jumps(x):
+            raise ValueError(
+                "the guide's objective draws a batch at every time, so its flow is no differential "
+                "equation, and other steps lead elsewhere; use sampler_log_prob with the "
+                "integrator that samples, or an objective that does not use its key"
+            )
+        integrator = integrator or DENSITY
         times = self._times(integrator)[::-1]
-        x0, change = self._carry(field, x, integrator, times, divergence, key)
+        x0, change = integrate_divergence(
+            self.space,
+            partial(self.velocity, field),
+            x,
+            integrator,
+            times,
+            divergence or Exact(),
+            key,
+        )
         return self.prior.log_prob(x0) + change
+
+    def log_prob_with_error(
+        self,
+        field: Field,
+        x: Point,
+        integrator: Integrator | None = None,
+        divergence: Divergence | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> LogProb:
+        """As `log_prob`, with an error: by how much half as many steps differ.
+
+        The true error of integration is smaller once steps are short enough for their order. That
+        of `Hutchinson`'s probes comes on top: it is the spread over keys.
+        """
+        integrator = integrator or DENSITY
+        value, coarse = (
+            self.log_prob(field, x, how, divergence, key)
+            for how in (integrator, integrator.halved())
+        )
+        return LogProb(value, jnp.abs(value - coarse))
 
     def sample_with_log_prob(
         self,
@@ -191,40 +229,67 @@ class Flow(eqx.Module):
         integrator: Integrator | None = None,
         divergence: Divergence | None = None,
     ) -> tuple[Point, Scalar]:
-        """A sample, and its log-density as in `log_prob`, found on the way.
-
-        With a prediction that lands, the sample has not landed yet.
-        """
-        integrator = integrator or Integrator()
+        """What `sample` draws with this key, and its log-density as in `sampler_log_prob`."""
         x0, key = self._start(key)
-        times = self._times(integrator)
-        x, change = self._carry(field, x0, integrator, times, divergence, key)
-        return x, self.prior.log_prob(x0) - change
+        sampler = self._sampler(field, integrator or Integrator())
+        x, change = steps.forth(*sampler, x0, divergence or Exact(), key)
+        return self.target.project(x), _known(self.prior.log_prob(x0) - change)
+
+    def sampler_log_prob(
+        self,
+        field: Field,
+        x: Point,
+        integrator: Integrator | None = None,
+        divergence: Divergence | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Scalar:
+        """Log-density, at `x`, of what `sample` returns with this integrator, landing included.
+
+        The very steps of the sampler are undone, at their times and with their batches of guidance,
+        each by Newton's method, and its log-determinant subtracted. NaN, or an error where the
+        call is not compiled, if no start is found that leads to `x`, or if a step is so long there
+        that several points may go to one. `Exact` takes derivatives by all coordinates;
+        `Hutchinson` estimates, for short steps only, and needs a key.
+        """
+        sampler = self._sampler(field, integrator or Integrator())
+        x0, change = steps.back(*sampler, x, divergence or Exact(), key)
+        return _known(self.prior.log_prob(x0) - change)
 
     def _start(self, key: Key[Array, ""]) -> tuple[Point, Key[Array, ""]]:
         """A draw of the prior, and a key for what follows."""
         return self.prior.sample(key), jax.random.fold_in(key, 1)
 
-    def _carry(
-        self,
-        field: Field,
-        x: Point,
-        integrator: Integrator,
-        times: Float[Array, " times"],
-        divergence: Divergence | None,
-        key: Key[Array, ""] | None,
-    ) -> tuple[Point, Scalar]:
+    def _check_density(self) -> None:
         if self.space.dim != self.target.dim:
             raise ValueError(
                 f"samples are projected from {self.space.dim} dimensions to {self.target.dim}, so "
                 "they have no density; use a flow whose paths run where the data live"
             )
-        velocity = partial(self.velocity, field)
-        return integrate_divergence(
-            self.space, velocity, x, integrator, times, divergence or Exact(), key
-        )
+
+    def _sampler(self, field: Field, integrator: Integrator) -> tuple[Any, ...]:
+        """The steps that `integrate` takes, for `wfm.flows.steps`."""
+        self._check_density()
+        if integrator.controller is not None:
+            raise ValueError(
+                "adaptive steps depend on where they start, so they are no map with a density; "
+                "give a fixed number of steps, or use log_prob for the flow's own density"
+            )
+        step = integrator.step(self.space, partial(self.velocity, field))
+        times = self._times(integrator)
+        land = partial(self.land, field, integrator=integrator) if self.prediction.lands else None
+        return self.space, step, (times[:-1], times[1:]), land
 
     def _times(self, integrator: Integrator) -> Float[Array, " times"]:
         """From 0 to where the solver stops."""
         times = integrator.times()
         return times[:-1] if self.prediction.lands else times
+
+
+def _known(log_prob: Scalar) -> Scalar:
+    """`log_prob`, unless it is known to be NaN now, not when compiled code runs."""
+    if not isinstance(log_prob, jax.core.Tracer) and jnp.isnan(log_prob):
+        raise ValueError(
+            "the sampler has no known density here: a step is too long to be undone, or may take "
+            "several points to one; take more steps, guide less, or use Exact for Hutchinson"
+        )
+    return log_prob

@@ -22,11 +22,11 @@ class Guided(Prediction):
 
     `objective(point, key)` is a number to be made small, such as the loss on a mini-batch that
     `key` draws; every time t has a batch of its own, so that the velocity stays a function of
-    time and place and all solvers and likelihoods work. The gradient is taken at the predicted
-    end point x̂₁ and transported to x_t, without derivatives of the field; or at x_t itself
-    (Erdogan 2025), which early on is a network that computes nothing yet. `scale` is a number or
-    a function of t. Euler's method with n steps moves as n steps of gradient descent with rate
-    scale / n.
+    time and place, and the same steps take the same batches, forth and back. The gradient is
+    taken at the predicted end point x̂₁ and transported to x_t, without derivatives of the field;
+    or at x_t itself (Erdogan 2025), which early on is a network that computes nothing yet. `scale`
+    is a number or a function of t. Euler's method with n steps moves as n steps of gradient
+    descent with rate scale / n.
     """
 
     prediction: Prediction
@@ -42,6 +42,12 @@ class Guided(Prediction):
     @property
     def lands(self) -> bool:
         return self.prediction.lands
+
+    def jumps(self, x: Point) -> bool:
+        """Whether the objective uses its key: then every time has a batch of its own."""
+        traced = jax.make_jaxpr(lambda key: self.objective(x, key))(self.key).jaxpr
+        drawn = any(traced.invars[0] is v for equation in traced.eqns for v in equation.invars)
+        return drawn or self.prediction.jumps(x)
 
     def velocity(
         self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from wfm.flows.solver import MakeSolver, euler
-from wfm.manifolds import Manifold, Point
+from wfm.flows.solver import MakeSolver, euler, rk4
+from wfm.manifolds import Manifold, Point, Tangent
 
 Grid = Callable[[int], Float[Array, " times"]]
 MOST_ADAPTIVE_STEPS = 16**4
@@ -56,8 +56,20 @@ class Integrator(eqx.Module):
             raise ValueError("the times of a grid must rise from each to the next")
 
     def times(self) -> Float[Array, " times"]:
-        """The grid from 0 to 1."""
-        return self.grid(self.steps)
+        """The grid from 0 to 1: the same numbers in all programs, since guides draw by them."""
+        with jax.ensure_compile_time_eval():
+            return self.grid(self.steps)
+
+    def halved(self) -> "Integrator":
+        """Half as many steps of the same kind."""
+        if self.controller is not None:
+            raise ValueError(
+                "the error is found by halving the number of steps, and adaptive ones have none; "
+                "give a fixed number of steps"
+            )
+        if self.steps < 2:
+            raise ValueError(f"the error is found by halving the steps, got {self.steps}")
+        return Integrator(self.steps // 2, self.solver, self.grid)
 
     def solve(
         self,
@@ -92,6 +104,19 @@ class Integrator(eqx.Module):
             **options,
         )
 
+    def step(
+        self, space: Manifold, velocity: Callable[[Any, Point], Tangent]
+    ) -> Callable[[tuple[Any, Any], Point], Point]:
+        """One step of `solve` alone: from an interval of times and a point to the next point."""
+        term, solver = diffrax.ODETerm(lambda t, x, _: velocity(t, x)), self.solver(space)
+
+        def step(interval: tuple[Any, Any], x: Point) -> Point:
+            start, end = interval
+            state = solver.init(term, start, end, x, None)
+            return solver.step(term, start, end, x, None, state, False)[0]
+
+        return step
+
 
 class _OnGrid(diffrax.StepTo):
     """Steps to given times, without the checks of them that `diffrax.StepTo` compiles.
@@ -114,3 +139,7 @@ class _OnGrid(diffrax.StepTo):
         error_order: Any,
     ) -> tuple[Any, int]:
         return self.ts[1], 2
+
+
+DENSITY = Integrator(32, rk4, denser_late)
+"""For likelihoods: an order and a grid with which end points, too, lose little by landing."""

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -18,48 +18,93 @@ from wfm.manifolds import Euclidean, Manifold, Point, Product, Tangent
 from wfm.manifolds.base import Scalar
 
 BASIS_CHUNK = 64  # directions at a time, so that memory stays bounded
+MOST_TERMS = 100  # of a series, which then has to fall by an eighth from term to term
+SMALLEST_TERM = 1e-6
+
+Linear = Callable[[Point], Point]
+
+
+class LogProb(NamedTuple):
+    """A log-density in nats, and how far off it may be."""
+
+    value: Scalar
+    error: Scalar
 
 
 class Divergence(eqx.Module):
-    """A way to compute the divergence of a tangent field, with respect to the Riemannian volume.
+    """A way to find the change of volume: divergences of fields, determinants of steps.
 
-    div v = tr(P Dv P) + Dω v, where P projects to the tangent space and ω is the manifold's
-    `log_volume`: P Dv is the covariant derivative in ambient coordinates, where ω = 0 (Absil,
-    Mahony & Sepulchre 2008, section 5.3; O'Neill 1983, 'Semi-Riemannian Geometry', lemma 4.3);
-    in a chart P = 1 and div v = Σᵢ ∂ᵢ(√g vⁱ)/√g. The trace is Σᵢ ⟨ζᵢ, P Dv ζᵢ⟩ in the metric,
-    over the images ζᵢ under the manifold's `frame` of all ambient directions, or the mean over
-    random ones.
+    With respect to the Riemannian volume, div v = tr(P Dv P) + Dω v, where P projects to the
+    tangent space and ω is the manifold's `log_volume`: P Dv is the covariant derivative in ambient
+    coordinates, where ω = 0 (Absil, Mahony & Sepulchre 2008, section 5.3; O'Neill 1983,
+    'Semi-Riemannian Geometry', lemma 4.3); in a chart P = 1 and div v = Σᵢ ∂ᵢ(√g vⁱ)/√g. With
+    the manifold's `frame` F, F Fᵀ the inverse of the metric, the trace is that of F* Dv F, a
+    linear map of ambient arrays. A way says what it does with such maps.
     """
 
-    @abc.abstractmethod
     def __call__(
         self, space: Manifold, velocity: VelocityAt, t: Any, x: Point, key: Key[Array, ""] | None
     ) -> tuple[Tangent, Scalar]:
         """The velocity at `x`, and its divergence there."""
+        v, push = jax.linearize(lambda x: velocity(t, x), x)
+
+        def slope(a: Point) -> Point:
+            return coordinates(space, x, space.to_tangent(x, push(space.frame(x, a))))
+
+        along = jax.jvp(space.log_volume, (x,), (v,))[1]
+        return v, self.trace(slope, x, key) + along
+
+    @abc.abstractmethod
+    def trace(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
+        """Of a linear map of arrays `like` those."""
+
+    @abc.abstractmethod
+    def log_determinant(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
+        """Of a linear map near the identity; NaN where it is too far from it."""
+
+    @abc.abstractmethod
+    def solve(self, linear: Linear, target: Point) -> Point:
+        """About what `linear`, which is near the identity, takes to `target`."""
 
 
 class Exact(Divergence):
-    """The sum over all ambient directions: as many derivatives as coordinates."""
+    """All entries of the matrix: as many derivatives as coordinates."""
 
-    def __call__(
-        self, space: Manifold, velocity: VelocityAt, t: Any, x: Point, key: Key[Array, ""] | None
-    ) -> tuple[Tangent, Scalar]:
-        v, pull = jax.vjp(lambda x: velocity(t, x), x)
-        flat, unflatten = jax.flatten_util.ravel_pytree(x)
+    def trace(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
+        return jnp.trace(self._transposed(linear, like))
 
-        def along(i: Array) -> Scalar:
-            direction = unflatten(jnp.zeros_like(flat).at[i].set(1))
-            return _quadratic(space, x, pull, direction)
+    def log_determinant(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
+        """NaN unless the symmetric part is positive definite.
 
-        terms = jax.lax.map(along, jnp.arange(flat.size), batch_size=BASIS_CHUNK)
-        return v, terms.sum() + _along(space.log_volume, x, v)
+        A map is one-to-one on a convex domain where it is so (Gale & Nikaidô 1965, theorem 6); else
+        several points may go to the same one, which has a density from each of them.
+        """
+        matrix = self._transposed(linear, like)
+        monotone = jnp.isfinite(jnp.linalg.cholesky(matrix + matrix.T)).all()
+        return jnp.where(monotone, jnp.linalg.slogdet(matrix)[1], jnp.nan)
+
+    def solve(self, linear: Linear, target: Point) -> Point:
+        flat, unflatten = jax.flatten_util.ravel_pytree(target)
+        return unflatten(jnp.linalg.solve(self._transposed(linear, target).T, flat))
+
+    def _transposed(self, linear: Linear, like: Point) -> Float[Array, "n n"]:
+        flat, unflatten = jax.flatten_util.ravel_pytree(like)
+
+        def row(i: Array) -> Float[Array, " n"]:
+            return jax.flatten_util.ravel_pytree(
+                linear(unflatten(jnp.zeros_like(flat).at[i].set(1)))
+            )[0]
+
+        return jax.lax.map(row, jnp.arange(flat.size), batch_size=BASIS_CHUNK)
 
 
 class Hutchinson(Divergence):
     """An unbiased estimate from `probes` random directions (Hutchinson 1989).
 
     The same directions serve all of the path (Grathwohl et al. 2019, arXiv 1810.01367). Signs
-    vary less than Gaussian probes, which `gaussian` asks for.
+    vary less than Gaussian probes, which `gaussian` asks for. Determinants are estimated by the
+    series of the logarithm (Behrmann et al. 2019, arXiv 1811.00995), and steps undone by
+    repetition: both converge only where a step changes lengths by less than the lengths themselves.
     """
 
     probes: int = eqx.field(static=True, default=1)
@@ -69,29 +114,54 @@ class Hutchinson(Divergence):
         if self.probes < 1:
             raise ValueError(f"an estimate needs at least 1 probe, got {self.probes}")
 
-    def __call__(
-        self, space: Manifold, velocity: VelocityAt, t: Any, x: Point, key: Key[Array, ""] | None
-    ) -> tuple[Tangent, Scalar]:
+    def trace(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
+        return self._mean(lambda z: _dot(z, linear(z)), like, key)
+
+    def log_determinant(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
+        """tr log A = -Σₖ tr (1 - A)ᵏ / k; NaN where the terms do not vanish."""
+
+        def estimate(z: Point) -> Scalar:
+            size = _dot(z, z)
+
+            def unfinished(state: tuple[Array, Point, Scalar]) -> Array:
+                k, power, _ = state
+                small = _dot(power, power) <= SMALLEST_TERM**2 * size
+                return ~small & (k < MOST_TERMS)
+
+            def add(state: tuple[Array, Point, Scalar]) -> tuple[Array, Point, Scalar]:
+                k, power, total = state
+                power = jax.tree.map(jnp.subtract, power, linear(power))
+                return k + 1, power, total - _dot(z, power) / (k + 1)
+
+            k, _, total = jax.lax.while_loop(
+                unfinished, add, (jnp.array(0), z, jnp.zeros_like(size))
+            )
+            return jnp.where(k < MOST_TERMS, total, jnp.nan)
+
+        return self._mean(estimate, like, key)
+
+    def solve(self, linear: Linear, target: Point) -> Point:
+        """`target` itself: the first term of Neumann's series, whose repetition gives the rest."""
+        return target
+
+    def _mean(
+        self, estimate: Callable[[Point], Scalar], like: Point, key: Key[Array, ""] | None
+    ) -> Scalar:
         if key is None:
             raise ValueError("Hutchinson's estimate draws random probes: give a key")
         draw = normal_like if self.gaussian else rademacher_like
-        v, pull = jax.vjp(lambda x: velocity(t, x), x)
-        one = lambda k: _quadratic(space, x, pull, draw(k, x))  # noqa: E731
-        trace = jax.vmap(one)(jax.random.split(key, self.probes)).mean()
-        return v, trace + _along(space.log_volume, x, v)
+        one = lambda k: estimate(draw(k, like))  # noqa: E731
+        return jax.vmap(one)(jax.random.split(key, self.probes)).mean()
 
 
-def _quadratic(space: Manifold, x: Point, pull: Any, direction: Point) -> Float[Array, ""]:
-    """⟨ζ, P Dv ζ⟩ for ζ = F z, as Dvᵀ of a covector: fields need no derivative but training's."""
-    zeta = space.frame(x, direction)
-    lowered = jax.grad(lambda w: space.inner(x, zeta, space.to_tangent(x, w)))
-    pulled = pull(lowered(jax.tree.map(jnp.zeros_like, zeta)))
-    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, zeta, *pulled)), jnp.zeros(()))
+def coordinates(space: Manifold, x: Point, v: Tangent) -> Point:
+    """F* v: the shortest arrays that the manifold's frame at `x` takes to `v`."""
+    zero = jax.tree.map(jnp.zeros_like, x)
+    return jax.grad(lambda a: space.inner(x, space.frame(x, a), v))(zero)
 
 
-def _along(function: Callable[[Point], Scalar], x: Point, v: Tangent) -> Scalar:
-    """The derivative of `function` at `x` in the direction `v`."""
-    return jax.jvp(function, (x,), (v,))[1]
+def _dot(a: Point, b: Point) -> Scalar:
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), jnp.zeros(()))
 
 
 def integrate_divergence(

@@ -28,6 +28,10 @@ class Prediction(eqx.Module):
     def lands(self) -> bool:
         """Whether integration ends with an Euler step."""
 
+    def jumps(self, x: Point) -> bool:
+        """Whether the velocity at points like `x` is random at every time anew."""
+        return False
+
     @abc.abstractmethod
     def velocity(
         self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point

@@ -1,0 +1,113 @@
+"""The density of a sampler's own steps: on the way, and by undoing them.
+
+A sampler takes finitely many steps x ← φ(x), and its samples have the density of that map,
+log p(φ(x)) = log p(x) - log|det dφ|, which is not quite that of the flow whose steps they are.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from wfm.flows.likelihood import Divergence, Linear, coordinates
+from wfm.manifolds import Manifold, Point
+from wfm.manifolds.base import Scalar
+
+MOST_ITERATIONS = 100
+ROUNDING = 16  # of a step's end, in units of the last place of its length
+
+Move = Callable[[Point], Point]
+Intervals = tuple[Float[Array, " steps"], Float[Array, " steps"]]
+
+
+def derivative(space: Manifold, move: Move, x: Point) -> tuple[Point, Linear]:
+    """Where `move` takes `x`, and its derivative there as a linear map of ambient arrays.
+
+    The map is 1 + F*(T dφ - 1) F, where T transports back to `x` and F is the manifold's frame
+    there, so that F* F projects: both are isometries of tangent spaces, and the determinant is
+    that of dφ in orthonormal bases. In flat space it is dφ.
+    """
+    y, push = jax.linearize(move, x)
+
+    def linear(a: Point) -> Point:
+        v = space.frame(x, a)
+        change = jax.tree.map(jnp.subtract, space.transport(y, x, push(v)), v)
+        return jax.tree.map(jnp.add, a, coordinates(space, x, change))
+
+    return y, linear
+
+
+def forth(
+    space: Manifold,
+    step: Callable[[Any, Point], Point],
+    intervals: Intervals,
+    land: Move | None,
+    x: Point,
+    divergence: Divergence,
+    key: Key[Array, ""] | None,
+) -> tuple[Point, Scalar]:
+    """Where steps over the `intervals`, and landing, take `x`; the log-determinant of all."""
+
+    def one(move: Move, x: Point) -> tuple[Point, Scalar]:
+        y, linear = derivative(space, move, x)
+        return y, divergence.log_determinant(linear, x, key)
+
+    x, logs = jax.lax.scan(lambda x, t: one(lambda x: step(t, x), x), x, intervals)
+    if land is None:
+        return x, logs.sum()
+    x, last = one(land, x)
+    return x, logs.sum() + last
+
+
+def back(
+    space: Manifold,
+    step: Callable[[Any, Point], Point],
+    intervals: Intervals,
+    land: Move | None,
+    x: Point,
+    divergence: Divergence,
+    key: Key[Array, ""] | None,
+) -> tuple[Point, Scalar]:
+    """What `forth` takes to `x`, and the log-determinant on the way; NaN where none is found."""
+
+    def one(move: Move, end: Point) -> tuple[Point, Scalar]:
+        x = undo(space, move, end, divergence)
+        return x, divergence.log_determinant(derivative(space, move, x)[1], x, key)
+
+    last = jnp.zeros(())
+    if land is not None:
+        x, last = one(land, x)
+    x, logs = jax.lax.scan(lambda x, t: one(lambda x: step(t, x), x), x, intervals, reverse=True)
+    return x, logs.sum() + last
+
+
+def undo(space: Manifold, move: Move, end: Point, divergence: Divergence) -> Point:
+    """The point that `move` takes to `end`, by Newton's method on the manifold.
+
+    Absil, Mahony & Sepulchre (2008, section 6.1), from `end` on; with an approximate solution of
+    Newton's equation it is a fixed-point iteration. NaN where it does not get there.
+    """
+    enough = ROUNDING * jnp.finfo(_norm(end).dtype).eps * (1 + _norm(end))
+
+    def unfinished(state: tuple[Point, Scalar, Array]) -> Array:
+        _, gap, n = state
+        return (gap > enough) & (n < MOST_ITERATIONS)
+
+    def closer(state: tuple[Point, Scalar, Array]) -> tuple[Point, Scalar, Array]:
+        x, _, n = state
+        y, linear = derivative(space, move, x)
+        gap = space.log(y, end)
+        target = coordinates(space, x, space.transport(y, x, gap))
+        by = space.frame(x, divergence.solve(linear, target))
+        return space.exp(x, by), _norm(gap), n + 1
+
+    start = (end, jnp.full_like(enough, jnp.inf), jnp.array(0))
+    x, gap, _ = jax.lax.while_loop(unfinished, closer, start)
+    return jax.tree.map(lambda a: jnp.where(gap <= enough, a, jnp.nan), x)
+
+
+def _norm(x: Point) -> Scalar:
+    """Of the numbers themselves, in which rounding is measured."""
+    return jnp.linalg.norm(jnp.stack([jnp.linalg.norm(a.ravel()) for a in jax.tree.leaves(x)]))
