@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from wfm.manifolds.base import Manifold, Scalar
+from wfm.manifolds.base import Manifold, Scalar, check_std
 
 
 class Euclidean(Manifold):
@@ -18,8 +18,9 @@ class Euclidean(Manifold):
     mean: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self):
-        if not self.std > 0:
-            raise ValueError(f"std is a standard deviation and must be positive, got {self.std}")
+        check_std(self.std)
+        if not math.isfinite(self.mean):
+            raise ValueError(f"the mean of a flat space must be finite, got {self.mean}")
 
     @property
     def dim(self) -> int:
