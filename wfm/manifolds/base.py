@@ -2,12 +2,13 @@
 
 import abc
 import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 Point = PyTree[Float[Array, "..."]]
 Tangent = PyTree[Float[Array, "..."]]
@@ -139,6 +140,13 @@ def safe_norm(x: Float[Array, "..."], axes: Any = None) -> Float[Array, "..."]:
     size = jax.lax.stop_gradient(jnp.abs(x).max(axes, keepdims=True, initial=0))
     size = jnp.where(size > 0, size, 1.0)
     return size * safe_sqrt(jnp.sum((x / size) ** 2, axis=axes, keepdims=True))
+
+
+def replaced_if_any(
+    which: Bool[Array, "..."], array: Float[Array, "..."], by: Callable[[], Float[Array, "..."]]
+) -> Float[Array, "..."]:
+    """`array` with what `by()` says where `which` holds, computed only if it holds somewhere."""
+    return jax.lax.cond(which.any(), lambda: jnp.where(which, by(), array), lambda: array)
 
 
 def _largest(leaves: list[Array]) -> Scalar:
