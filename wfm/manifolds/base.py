@@ -1,12 +1,14 @@
 """What every geometry must offer; all else in `wfm` is written against it."""
 
 import abc
+import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 Point = PyTree[Float[Array, "..."]]
 Tangent = PyTree[Float[Array, "..."]]
@@ -18,7 +20,8 @@ class Manifold(eqx.Module):
 
     Methods take one point; `jax.vmap` them for many. Points are given in ambient coordinates
     (or in a chart, as the torus's angles), and densities are with respect to the Riemannian
-    volume in those coordinates. A manifold that lacks an operation raises `NotImplementedError`.
+    volume. A metric that is not that of the coordinates needs its own `frame`, and in a chart its
+    own `log_volume`. A manifold that lacks an operation raises `NotImplementedError`.
     """
 
     @property
@@ -44,7 +47,10 @@ class Manifold(eqx.Module):
 
     @abc.abstractmethod
     def project(self, x: Point) -> Point:
-        """A closest point of the manifold to ambient coordinates `x`."""
+        """A point of the manifold for any ambient coordinates `x`, which keeps its own points.
+
+        The closest one where the metric is that of the surrounding coordinates.
+        """
 
     @abc.abstractmethod
     def to_tangent(self, x: Point, v: Tangent) -> Tangent:
@@ -71,8 +77,9 @@ class Manifold(eqx.Module):
     def log_volume(self, x: Point) -> Scalar:
         """Log of the Riemannian volume over the one whose divergence is the trace of P Dv P.
 
-        P is `to_tangent`. 0 in ambient coordinates, where P Dv is the covariant derivative; in a
-        chart, where P is the identity, half the log-determinant of the metric's matrix.
+        P is `to_tangent`. 0 where P Dv is the covariant derivative: where the metric is that of the
+        surrounding space, definite or not. In a chart, which may be a linear subspace of the
+        arrays, half the log-determinant of the metric's matrix.
         """
         return jnp.zeros(())
 
@@ -101,7 +108,9 @@ class Manifold(eqx.Module):
 
     def norm(self, x: Point, v: Tangent) -> Scalar:
         """Length of `v`, with gradient 0 at `v = 0`."""
-        return safe_sqrt(self.inner(x, v, v))
+        size = _largest(jax.tree.leaves(v))
+        v = jax.tree.map(lambda a: a / size.astype(a.dtype), v)
+        return size * safe_sqrt(self.inner(x, v, v))
 
     def dist(self, x: Point, y: Point) -> Scalar:
         """Geodesic distance."""
@@ -121,3 +130,39 @@ def safe_sqrt(s: Float[Array, "..."]) -> Float[Array, "..."]:
     """Square root whose derivative at 0 is 0 instead of infinite."""
     positive = s > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, s, 1.0)), 0.0)
+
+
+def safe_norm(x: Float[Array, "..."], axes: Any = None) -> Float[Array, "..."]:
+    """Euclidean norm over `axes`, which stay with size 1; its derivative at 0 is 0.
+
+    Entries are divided by the largest before they are squared, so nothing under- or overflows.
+    """
+    size = jax.lax.stop_gradient(jnp.abs(x).max(axes, keepdims=True, initial=0))
+    size = jnp.where(size > 0, size, 1.0)
+    return size * safe_sqrt(jnp.sum((x / size) ** 2, axis=axes, keepdims=True))
+
+
+def replaced_if_any(
+    which: Bool[Array, "..."], array: Float[Array, "..."], by: Callable[[], Float[Array, "..."]]
+) -> Float[Array, "..."]:
+    """`array` with what `by()` says where `which` holds, computed only if it holds somewhere."""
+    return jax.lax.cond(which.any(), lambda: jnp.where(which, by(), array), lambda: array)
+
+
+def _largest(leaves: list[Array]) -> Scalar:
+    """The largest absolute entry, or 1 where all are 0."""
+    sizes = [jnp.abs(jax.lax.stop_gradient(a)).max(initial=0) for a in leaves]
+    size = jnp.stack(sizes).max()
+    return jnp.where(size > 0, size, 1.0)
+
+
+def check_std(std: float) -> None:
+    """Refuse what is no standard deviation of a reference distribution."""
+    if not 0 < std < math.inf:
+        raise ValueError(f"std is a standard deviation and must be positive and finite, got {std}")
+
+
+def check_dimension(n: int) -> None:
+    """Refuse what is no number of dimensions."""
+    if not (isinstance(n, int) and n >= 1):
+        raise ValueError(f"n is a number of dimensions and must be a positive integer, got {n!r}")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from wfm.manifolds.base import Manifold, Scalar, safe_sqrt
+from wfm.manifolds.base import Manifold, Scalar, replaced_if_any, safe_norm, safe_sqrt
 from wfm.manifolds.euclidean import Euclidean
 
 
@@ -63,10 +63,13 @@ class Sphere(Manifold):
 
     def exp(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
         angle = safe_sqrt(self._dot(v, v)) / self.radius
-        # sin(angle)/angle · v; projecting keeps rounding errors from adding up over many steps.
-        return self.project(jnp.cos(angle) * x + jnp.sinc(angle / math.pi) * v)
+        y = jnp.cos(angle) * x + jnp.sinc(angle / math.pi) * v  # sin(angle)/angle · v
+        # Keeps rounding errors from adding up over many steps. The length is that of `x`, but for
+        # them, so it needs none of the care of `project`.
+        return y * (self.radius / jnp.sqrt(self._dot(y, y)))
 
     def log(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+        x, y = self._on_sphere(x), self._on_sphere(y)
         # From the difference, which is exact for near points, not from x·y, whose arccos
         # loses every digit there; arctan2 stays right up to the antipode.
         chord = y - x
@@ -81,6 +84,19 @@ class Sphere(Manifold):
         angle = jnp.where(at_antipode, math.pi, jnp.arctan2(sin, cos))
         return jnp.where(sin > 0, angle / jnp.where(sin > 0, sin, 1.0), 1.0) * v
 
+    def _on_sphere(self, x: Array) -> Array:
+        """`x` as it is, to the bit, where it is a point but for rounding; else its projection.
+
+        In one pass, because every step of training comes here: lengths whose square underflows
+        count as 0, and those whose square overflows give NaN.
+        """
+        square = self._dot(x, x) / self.radius**2
+        centre = square == 0
+        on = jnp.abs(square - 1) < math.sqrt(jnp.finfo(x.dtype).eps)
+        scale = jnp.where(on, 1.0, jax.lax.rsqrt(jnp.where(centre, 1.0, square)))
+        scale = jnp.where(jnp.isfinite(square), scale, jnp.nan)
+        return x * scale + jnp.where(centre, self.radius * self._ambient_dim**-0.5, 0.0)
+
     def _fixed_direction(self, like: Array) -> Array:
         return jnp.cos(jnp.arange(like.size, dtype=like.dtype)).reshape(like.shape)
 
@@ -90,13 +106,18 @@ class Sphere(Manifold):
     def squared_distances(
         self, x: Float[Array, "n ..."], y: Float[Array, "m ..."]
     ) -> Float[Array, "n m"]:
-        # One matrix product for each sphere. Near points lose digits, which sums over pairs bear.
+        x, y = jax.vmap(self._on_sphere)(x), jax.vmap(self._on_sphere)(y)
         axes = [1 + a for a in self.axes]
         x, y = (jnp.moveaxis(a, axes, range(1, 1 + len(axes))) for a in (x, y))
-        x, y = (a.reshape(len(a), self._ambient_dim, -1) for a in (x, y))
-        cos = jnp.einsum("iak,jak->kij", x, y) / self.radius**2
-        angle = jnp.arccos(jnp.clip(cos, -1, 1))
-        return ((self.radius * angle) ** 2).sum(0)
+        x, y = (a.reshape(len(a), self._ambient_dim, -1) / self.radius for a in (x, y))
+        # One matrix product for each sphere. Its cosines are good to about 4 ε, which is nothing
+        # of a large angle and all of a small one: those come from chords, where there are any.
+        cos = jnp.einsum("iak,jak->ijk", x, y, precision="highest")
+        near = cos > 1 - 2**15 * jnp.finfo(cos.dtype).eps
+        far = jnp.arccos(jnp.where(near, 0.0, jnp.maximum(cos, -1)))
+        row = lambda a: 2 * jnp.arcsin(safe_sqrt(jnp.sum((y - a) ** 2, axis=1)) / 2)  # noqa: E731
+        angles = replaced_if_any(near, far, lambda: jax.lax.map(row, x))
+        return ((self.radius * angles) ** 2).sum(-1)
 
     def transport(
         self, x: Float[Array, "..."], y: Float[Array, "..."], v: Float[Array, "..."]
@@ -108,9 +129,10 @@ class Sphere(Manifold):
         return v - self._dot(w, v) / self.radius**2 * turned
 
     def project(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        length_sq = self._dot(x, x)
-        x = jnp.where(length_sq > 0, x, 1.0)  # the centre has no closest point: take a fixed one
-        return x * (self.radius / jnp.sqrt(self._dot(x, x)))
+        length = safe_norm(x, self.axes)
+        centre = length == 0  # it has no closest point: take a fixed one
+        unit = jnp.where(centre, self._ambient_dim**-0.5, x / jnp.where(centre, 1.0, length))
+        return self.radius * unit
 
     def to_tangent(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
         return v - self._dot(x, v) / self.radius**2 * x

@@ -1,0 +1,137 @@
+"""Hyperbolic space as a sheet of a hyperboloid, in Lorentz's coordinates."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from wfm.manifolds.base import Manifold, Scalar, check_dimension, check_std, safe_norm
+
+
+class Hyperboloid(Manifold):
+    """Arrays (x₀, x₁, …, x_n) with ⟨x, x⟩ = -1 and x₀ > 0, where ⟨u, v⟩ = Σᵢuᵢvᵢ - u₀v₀.
+
+    Curvature is -1. `random` is exp_o(std · z) at the origin o = (1, 0, …, 0) with standard normal
+    z, the wrapped normal of Nagano et al. (2019, arXiv 1902.02992). x₀ follows from the other
+    entries, so no method reads it: what is off the sheet is taken as its `project`. Lengths come
+    from components in a frame (the boost that takes o to x), not from ⟨u, u⟩, which loses every
+    digit far out. Points at distance r from o are exact to a relative rounding of cosh r.
+    Formulas: Nickel & Kiela (2018, arXiv 1806.03417); O'Neill (1983), chapter 4.
+    """
+
+    n: int = eqx.field(static=True)
+    std: float = eqx.field(static=True, default=1.0)
+
+    def __check_init__(self):
+        check_dimension(self.n)
+        check_std(self.std)
+
+    @property
+    def dim(self) -> int:
+        return self.n
+
+    def exp(self, x: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, " m"]:
+        length = safe_norm(self._components(x, v))
+        return _lift(jnp.cosh(length) * x[1:] + _sinhc(length) * v[1:])
+
+    def log(self, x: Float[Array, " m"], y: Float[Array, " m"]) -> Float[Array, " m"]:
+        # What the boost that takes x to o makes of y, from differences: exact for near points.
+        chord, time = y[1:] - x[1:], _time(x)
+        mean = (x[1:] + y[1:]) / (time + _time(y))
+        moved = chord - x[1:] * jnp.sum(chord * (mean - x[1:] / (1 + time)))
+        sinh = safe_norm(moved)
+        ratio = jnp.where(sinh > 0, jnp.arcsinh(sinh) / jnp.where(sinh > 0, sinh, 1.0), 1.0)
+        return self._from_components(x, ratio * moved)
+
+    def inner(self, x: Float[Array, " m"], u: Float[Array, " m"], v: Float[Array, " m"]) -> Scalar:
+        return jnp.sum(self._components(x, u) * self._components(x, v))
+
+    def transport(
+        self, x: Float[Array, " m"], y: Float[Array, " m"], v: Float[Array, " m"]
+    ) -> Float[Array, " m"]:
+        # In the frames of x and y it is the rotation of the Poincaré ball's transport.
+        at_x, at_y = (a[1:] / (1 + _time(a)) for a in (x, y))
+        return self._from_components(y, gyrate(at_x, at_y, self._components(x, v)))
+
+    def project(self, x: Float[Array, " m"]) -> Float[Array, " m"]:
+        return _lift(x[1:])
+
+    def to_tangent(self, x: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, " m"]:
+        time, space = _time(x), x[1:]
+        needed = jnp.sum(space * v[1:]) / time
+        off = v[0] - needed
+        # A difference within rounding would come out times x₀²: tangent vectors stay as they are.
+        size = jnp.abs(v[0]) + jnp.sum(jnp.abs(space * v[1:])) / time
+        noise = jnp.abs(off) < 8 * jnp.finfo(v.dtype).eps * size
+        off = off - jax.lax.stop_gradient(jnp.where(noise, off, 0.0))
+        moved = v[1:] - off * time * space
+        return jnp.concatenate([(jnp.sum(space * moved) / time)[None], moved])
+
+    def frame(self, x: Float[Array, " m"], a: Float[Array, " m"]) -> Float[Array, " m"]:
+        return self._from_components(x, a[1:])
+
+    def random(self, key: Key[Array, ""]) -> Float[Array, " m"]:
+        a = self.std * jax.random.normal(key, (self.n,))
+        return _lift(_sinhc(safe_norm(a)) * a)
+
+    def log_prob_random(self, x: Float[Array, " m"]) -> Scalar:
+        return log_wrapped_normal(safe_norm(x[1:])[0], self.n, self.std)
+
+    def ambient(self) -> Manifold:
+        raise NotImplementedError(
+            "the space around a hyperboloid is Lorentz's, which has no distances; use its geodesics"
+        )
+
+    def _from_components(self, x: Array, a: Array) -> Array:
+        """The tangent vector at `x` to which the boost from o to x takes (0, a)."""
+        time = jnp.sum(x[1:] * a)
+        return jnp.concatenate([time[None], a + time / (1 + _time(x)) * x[1:]])
+
+    def _components(self, x: Array, v: Array) -> Array:
+        """The inverse: lengths and angles in these coordinates are Euclidean."""
+        time = _time(x)
+        return v[1:] - jnp.sum(x[1:] * v[1:]) / (time * (1 + time)) * x[1:]
+
+
+def _time(x: Array) -> Array:
+    """x₀, from the other entries."""
+    return safe_norm(jnp.concatenate([jnp.ones_like(x[:1]), x[1:]]))[0]
+
+
+def _lift(space: Array) -> Array:
+    """The point with these entries after the first."""
+    length = safe_norm(jnp.concatenate([jnp.ones_like(space[:1]), space]))
+    return jnp.concatenate([length, space])
+
+
+def _sinhc(s: Array) -> Array:
+    return jnp.where(s > 0, jnp.sinh(s) / jnp.where(s > 0, s, 1.0), 1.0)
+
+
+def gyrate(x: Float[Array, " n"], y: Float[Array, " n"], a: Float[Array, " n"]) -> Array:
+    """The rotation gyr[y, -x] of `a`, for points `x` and `y` of the Poincaré ball.
+
+    Frames at x and y that are boosts from the origin differ by it along the geodesic (Ungar 2008,
+    'A Gyrovector Space Approach to Hyperbolic Geometry'). It turns the plane of x and y by twice
+    the angle φ with tan φ = |x ∧ y| / (1 - x·y); from y - x, it is exact for near points.
+    """
+    chord = y - x
+    turn = lambda a: x * jnp.sum(chord * a) - chord * jnp.sum(x * a)  # noqa: E731
+    cos = 1 - jnp.sum(x * y)
+    squared = jnp.sum(chord**2) + (1 - jnp.sum(x**2)) * (1 - jnp.sum(y**2))  # cos² + |x ∧ y|²
+    turned = turn(a)
+    return a + 2 / squared * (turn(turned) + cos * turned)
+
+
+def log_wrapped_normal(sinh: Scalar, n: int, std: float) -> Scalar:
+    """Log-density of exp_o(std · z), z standard normal, at distance r from o with sinh(r) = `sinh`.
+
+    That of z less the exponential map's Jacobian, (sinh(r) / r)^(n-1) (Nagano et al. 2019, arXiv
+    1902.02992, section 3; Mathieu et al. 2019, arXiv 1901.06033, section 3.3).
+    """
+    r = jnp.arcsinh(sinh)
+    stretch = jnp.where(r > 0, sinh / jnp.where(r > 0, r, 1.0), 1.0)
+    log_normal = -((r / std) ** 2) / 2 - n * math.log(std * math.sqrt(2 * math.pi))
+    return log_normal - (n - 1) * jnp.log(stretch)
