@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -69,8 +70,8 @@ def test_spread_over_seeds_is_that_of_a_sample():
 def test_quality_has_figures_to_choose_by_and_figures_to_report():
     network, task = mlp(4, 3, 3), load_task("iris")
     sizes = {name: network.shape(name) for name in network.arrays}
-    weights = {name: np.zeros((2, *shape)) for name, shape in sizes.items()}
-    weights["dense2.bias"][0, 0] = weights["dense2.bias"][1, 2] = 1.0  # always 0, always 2
+    weights = {name: jnp.zeros((2, *shape)) for name, shape in sizes.items()}
+    weights["dense2.bias"] = jnp.array([[1.0, 0, 0], [0, 0, 1.0]])  # always 0, always 2
     found = quality(network, task, weights)
     for split, name in ((task.test, ""), (task.validation, "validation_")):
         shares = [np.mean(np.asarray(split.y) == k) for k in (0, 2)]
