@@ -11,6 +11,7 @@ import numpy as np
 from experiments.command import Config, UsageError, choose
 from experiments.sharing import sharing
 from experiments.workdir import Workdir
+from wfm import enable_compilation_cache
 
 Cells = dict[tuple[str, int], Config]
 Figures = Mapping[str, Mapping[str, Any]]  # of one run: `value` of each, `std` over its networks
@@ -40,6 +41,7 @@ def run_cells(
 
     `shared`: where zoos and flows are kept for cells of the same settings, in other workdirs too.
     """
+    enable_compilation_cache()  # cells differ in constants only here and there
     shared = shared or workdir / "shared"
     results: dict[str, list[dict[str, Any]]] = {row: [] for row, _ in cells}
     for (row, seed), cell in cells.items():
@@ -48,9 +50,7 @@ def run_cells(
         with sharing(shared, cell, folder):
             run(cell, str(folder))
         results[row].append(json.loads((folder / "results.json").read_text()))
-        # After 29 cells of two hidden layers no more code could be loaded. Most of what a cell
-        # compiles serves the others: they find it where `enable_compilation_cache` keeps it.
-        jax.clear_caches()
+        jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
     return results
 
 

@@ -19,7 +19,8 @@ from sklearn.decomposition import PCA
 
 from experiments.workdir import Workdir
 
-COLORS = {"target": "#4c72b0", "held_out": "#8c8c8c", "samples": "#dd8452"}
+COLORS = {"target": "#4c72b0", "held_out": "#222222", "samples": "#dd8452"}
+MARKERS = {"target": ".", "held_out": "x", "samples": "o"}  # from below: the last is on top
 TITLES = {"target": "zoo", "held_out": "held-out zoo", "samples": "samples"}
 ROWS = {
     "target": "zoo, all snapshots",
@@ -134,11 +135,13 @@ def write(
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-body {{ font-family: system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }}
-pre {{ overflow-x: auto; background: #f5f5f5; padding: 1rem }}
+body {{ font-family: system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+  overflow-wrap: anywhere }}
+pre {{ overflow-x: auto; background: #f5f5f5; padding: 1rem; overflow-wrap: normal }}
 figure {{ display: inline-block; margin: 0 1rem 1rem 0; width: 32rem; max-width: 100% }}
-img {{ width: 100% }}
+img {{ width: 100%; max-width: 100%; height: auto }}
 figcaption {{ color: #555 }}
 </style>
 <h1>{title}</h1>
@@ -152,11 +155,21 @@ figcaption {{ color: #555 }}
 
 
 def _loss_curve(axes: Axes, steps: list[dict[str, Any]]) -> None:
-    axes.plot([r["step"] for r in steps], [r["loss"] for r in steps], color=COLORS["samples"])
+    x, y = ([r[key] for r in steps] for key in ("step", "loss"))
+    axes.plot(x, y, color=COLORS["samples"], label="in training")
     judged = [r for r in steps if "validation_loss" in r]
     losses = [r["validation_loss"] for r in judged]
-    axes.plot([r["step"] for r in judged], losses, "o", color=COLORS["held_out"])
+    axes.plot(
+        [r["step"] for r in judged],
+        losses,
+        "o",
+        markersize=4,
+        zorder=3,
+        color=COLORS["held_out"],
+        label="on held-out networks",
+    )
     axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.legend()
 
 
 def _histogram(axes: Axes, sets: Mapping[str, Networks], metric: str) -> None:
@@ -173,13 +186,16 @@ def _histogram(axes: Axes, sets: Mapping[str, Networks], metric: str) -> None:
 
 def _map(axes: Axes, sets: Mapping[str, Networks]) -> None:
     pca = PCA(2).fit(np.concatenate([np.asarray(s.weights) for s in sets.values()]))
-    for name, s in sets.items():
-        x, y = pca.transform(np.asarray(s.weights)).T
+    for order, (name, marker) in enumerate(MARKERS.items()):
+        x, y = pca.transform(np.asarray(sets[name].weights)).T
         axes.scatter(
             x,
             y,
-            s=12 if name == "samples" else 4,
+            s=14,
             alpha=0.7,
+            linewidths=0.8,
+            zorder=order + 1,
+            marker=marker,
             color=COLORS[name],
             label=TITLES[name],
         )

@@ -1,12 +1,20 @@
 """Settings of every test; the devices must be set before anything starts jax."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 # Tests compile much and compute little. Processes that tests start inherit this.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+
+# Commands keep what they compile: here, for all processes of these tests, and not at the user's.
+if "WFM_COMPILATION_CACHE" not in os.environ:
+    os.environ["WFM_COMPILATION_CACHE"] = tempfile.mkdtemp(prefix="wfm-compiled-")
+    atexit.register(shutil.rmtree, os.environ["WFM_COMPILATION_CACHE"], ignore_errors=True)
 
 import hypothesis
 import jax

@@ -3,8 +3,10 @@
 import ast
 import functools
 import re
+import runpy
 import sys
 import tomllib
+import types
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -75,3 +77,27 @@ def test_everything_that_is_required_is_pinned():
 def test_the_version_and_the_marker_of_types():
     assert wfm.__version__ == PROJECT["version"]
     assert (ROOT / "wfm" / "py.typed").exists()
+
+
+@pytest.fixture
+def standalone(monkeypatch):
+    """The README as a package index shows it; hatchling, which asks for it, is not installed."""
+    names = ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin")
+    for name in (*names, "hatchling.metadata.plugin.interface"):
+        module = types.ModuleType(name)
+        vars(module)["MetadataHookInterface"] = object
+        monkeypatch.setitem(sys.modules, name, module)
+    make = runpy.run_path(str(ROOT / "hatch_build.py"))["standalone"]
+    return functools.partial(make, (ROOT / "README.md").read_text())
+
+
+def test_links_of_the_readme_work_on_a_package_index(standalone):
+    links = r"\]\(([^)]+)\)"
+    alone = standalone(None)
+    assert re.findall(links, alone)
+    assert all(link.startswith("https://") for link in re.findall(links, alone))
+    assert "![" not in alone and "docs/method.md" in alone
+    assert alone.count("|---") == (ROOT / "README.md").read_text().count("|---")
+    found = re.findall(links, standalone("https://example.org/blob/main/"))
+    assert "https://example.org/blob/main/docs/method.md#sampling" in found
+    assert len(found) == len(re.findall(links, (ROOT / "README.md").read_text()))

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 
 from experiments.ablation import choice
 from experiments.publish import page
+from experiments.publish.labels import Dot, label
 
 COMMAND = (
     "python -m experiments.ablation --config=configs/ablation.py:{study} "
@@ -35,7 +36,11 @@ UNITS = {
     "kernel_divergence": "nats",
     "seconds": "s",
 }
-SHOWN = {"novelty": (0, 1.4), "accuracy": (0.65, 0.96), "average": (0.93, 0.96)}  # near the front
+SHOWN = {
+    "novelty": (0.45, 1.3),
+    "accuracy": (0.65, 0.96),
+    "average": (0.93, 0.96),
+}  # near the front
 BARS = {"accuracy": 0.90, "novelty": 0.5, "average": 0.950}
 
 
@@ -77,14 +82,14 @@ def records(run: Path) -> Iterator[page.Record]:
 
 def draw(runs: Sequence[Path], path: Path) -> None:
     """Accuracy and average against novelty, a dot for every row near the front."""
-    figure, grid = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    figure, grid = plt.subplots(2, 1, figsize=(11, 12), layout="constrained")
+    named: list[list[Dot]] = [[], []]  # of each panel
     for number, run in enumerate(runs):
         rows = page.load(run, "results")["rows"]
-        for axes, metric in zip(grid, ("accuracy", "average"), strict=True):
+        for axes, metric, dots in zip(grid, ("accuracy", "average"), named, strict=True):
             x, y = ([f["samples"][m]["value"] for f in rows.values()] for m in ("novelty", metric))
             axes.plot(x, y, "o", color=f"C{number}", label=run.name)
-            for row, *at in zip(rows, x, y, strict=True):
-                axes.annotate(row, at, xytext=(3, 3), textcoords="offset points", fontsize=6)
+            dots += zip(rows, x, y, strict=True)
     zoo = next(iter(page.load(runs[0], "results")["rows"].values()))["zoo"]
     for axes, metric in zip(grid, ("accuracy", "average"), strict=True):
         axes.axhline(BARS[metric], color="0.7", linestyle=":", zorder=0)
@@ -92,7 +97,9 @@ def draw(runs: Sequence[Path], path: Path) -> None:
         axes.axhline(zoo[metric]["value"], color="0.7", zorder=0, label="trained networks")
         axes.set(xlabel="novelty", ylabel=COLUMNS[metric])
         axes.set(xlim=SHOWN["novelty"], ylim=SHOWN[metric])
-    grid[1].legend(fontsize=8)
+    grid[1].legend(fontsize=8, loc="lower left")
+    for axes, dots in zip(grid, named, strict=True):
+        label(axes, dots, fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

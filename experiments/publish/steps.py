@@ -109,7 +109,12 @@ def draw(runs: Sequence[Path], path: Path) -> None:
         ax.set(title=_kind(run).capitalize(), xlabel="steps")
     grid[0, 0].set_ylabel("test loss (nats)")
     beside: Any = "outside right"  # which the type stubs do not know
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc=beside, fontsize=8)
+    drawn = {
+        label: handle
+        for ax in grid[0]
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(list(drawn.values()), list(drawn), loc=beside, fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -118,6 +123,8 @@ def _panel(ax: Axes, results: dict[str, Any]) -> None:
     points = sorted(results["points"], key=lambda p: p["steps"])
     for way, style in STYLES.items():
         mine = [p for p in points if p["way"] == way]
+        if not mine:  # a line that is not drawn has no place in the legend either
+            continue
         n, loss, error = ([p[k] for p in mine] for k in ("steps", "loss", "loss_error"))
         ax.errorbar(n, loss, error, fmt=style, label=way, marker=".")
     ax.axhline(results["zoo"]["loss"], color="0.7", label="zoo", zorder=0)
