@@ -27,7 +27,7 @@ from experiments.choices import (
     matchings,
 )
 from experiments.command import Config, choose
-from experiments.memory import check_memory
+from experiments.memory import check_memory, least
 from experiments.sampling import Sampling
 from wfm.batching import map_batched
 from wfm.devices import device_mesh
@@ -80,7 +80,8 @@ class Experiment:
         check_coupling(config, self.network)
         z = config.zoo
         self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride, z.same_batches)
-        check_memory(config, self.network, self.schedule.snapshots(len(self.task.train)))
+        snapshots = self.schedule.snapshots(len(self.task.train))
+        check_memory(least(config, self.network.n_weights, snapshots))
         make_zoo_optimizer = choose(ZOO_OPTIMIZERS, "zoo.optimizer", z.optimizer)
         rate = choose(ZOO_RATES, "zoo.rate", z.rate)
         steps = self.schedule.steps(len(self.task.train))

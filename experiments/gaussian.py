@@ -21,6 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from experiments.command import Config, main
+from experiments.memory import BYTES, check_memory
 from experiments.workdir import Workdir
 from wfm.fields import RelationalTransformer
 from wfm.flows import Field, Flow, GeodesicPath, Integrator, ScoreNoise, TangentNoise
@@ -74,6 +75,8 @@ def ways(config: Config) -> dict[str, Callable[[Flow, Field, Key[Array, ""]], Po
 def run(config: Config, path: str) -> None:
     """Train, sample in all ways, compare with N(1, 1)."""
     network = mlp(*config.widths)
+    networks = config.training.data + config.sampling.networks
+    check_memory({f"{networks} networks": BYTES * network.n_weights * networks})
     sampling = ways(config)
     workdir = Workdir(path, config)
     results = workdir.results("figures/gaussian.png") or _run(network, sampling, config, workdir)

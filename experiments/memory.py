@@ -3,19 +3,14 @@
 import os
 
 from experiments.command import Config, UsageError
-from wfm.weights import WeightSpec
 
 BYTES = 4  # of a number
 STATES = 3  # of a network in training: its weights, and Adam's two moments
 FIELD_STATES = 4  # the same, and the running average
 
 
-def check_memory(config: Config, network: WeightSpec, snapshots: int) -> None:
-    """Refuse a run that needs more memory than the machine has, by a bound from below.
-
-    `snapshots`: how many are kept of each network.
-    """
-    needed = least(config, network.n_weights, snapshots)
+def check_memory(needed: dict[str, int]) -> None:
+    """Refuse a run that needs more bytes, for each thing by name, than the machine has."""
     total, there = sum(needed.values()), machine()
     if total > there:
         largest = max(needed, key=lambda name: needed[name])
@@ -26,7 +21,10 @@ def check_memory(config: Config, network: WeightSpec, snapshots: int) -> None:
 
 
 def least(config: Config, n_weights: int, snapshots: int) -> dict[str, int]:
-    """Bytes for each thing that a run of a config holds."""
+    """Bytes for each thing that a run of a config holds, by a bound from below.
+
+    `snapshots`: how many are kept of each network.
+    """
     z, field, training, sampling = config.zoo, config.field, config.training, config.sampling
     network = BYTES * n_weights
     at_once = min(z.at_once, z.networks)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from configs import uci as configs
-from experiments import command, memory, uci
+from experiments import command, gaussian, memory, uci
 
 EXPERIMENTS = (
     "ablation",
@@ -52,3 +52,8 @@ def test_memory_is_counted_from_below():
     assert needed["the zoo"] == 4 * 10 * 100 * (2 * 3 + 1)
     assert needed["100 samples"] == 4 * 10 * 100
     assert memory.machine() > 1e8
+    with pytest.raises(
+        SystemExit, match=r"needs at least [\d,]+ GB of memory, most of it for \d+ "
+    ):
+        arguments = ["--config=configs/gaussian.py", "--config.widths=(1000000, 1000000)"]
+        command.main(gaussian.run, ["gaussian", *arguments, "--workdir=unused"])

@@ -94,8 +94,10 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
     other = tmp_path / "b"
     shutil.copytree(tmp_path / "a", other)
     (other / "results.json").unlink()
+    (other / "report.html").unlink()
     resumed = command(config, f"--workdir={other}", *SMALL, cache=cache)
     assert resumed.returncode == 0, resumed.stderr
+    assert (other / "report.html").exists()
     repeated = json.loads((other / "results.json").read_text())
     for row in ("target", "samples", "novelty"):
         assert repeated[row] == results[row]

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,27 +83,50 @@ def test_what_cannot_be_the_folder_of_a_run(name, tmp_path, monkeypatch):
     assert message in open_in(tmp_path / place, monkeypatch)
 
 
-def test_one_process_at_a_time_writes_to_a_folder(tmp_path, monkeypatch):
-    script = (
-        "import sys, time; from configs import uci; from experiments.workdir import Workdir\n"
-        "workdir = Workdir(sys.argv[1], uci.get_config())\n"
-        "print('open', flush=True); time.sleep(99)"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
+OTHER = """
+import fcntl, os, sys, time
+file = open(sys.argv[1], "a+")
+try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file.truncate(0)
+    print(f"process {os.getpid()} on a machine", file=file, flush=True)
+    print("locked", flush=True)
+    time.sleep(99)
+except BlockingIOError:
+    print("refused", flush=True)
+"""
+
+
+def other_process(folder):
+    """One that locks the folder, or tries to, and what it says of it."""
+    command = [sys.executable, "-c", OTHER, str(folder / "lock")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_one_process_at_a_time_writes_to_a_folder(tmp_path):
+    config = configs.get_config()
+    other, said = other_process(tmp_path)
     try:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "open\n"
-        told = rf"process {other.pid} on .* is writing to {tmp_path}; wait for it"
+        assert said == "locked"
+        told = rf"process {other.pid} on a machine is writing to {tmp_path}; wait for it"
         with pytest.raises(UsageError, match=told):
-            Workdir(tmp_path, configs.get_config())
+            Workdir(tmp_path, config)
+        assert not (tmp_path / "config.json").exists()
     finally:
-        other.kill()
-        other.wait()
-    first = Workdir(tmp_path, configs.get_config())  # of one that was killed nothing is left
-    second = Workdir(tmp_path, configs.get_config())
+        other.kill()  # after which nothing of its lock is left
+        other.communicate()
+    first = Workdir(tmp_path, config)
+    second = Workdir(tmp_path, config)
     assert str(os.getpid()) in (tmp_path / "lock").read_text()
-    del first, second
+    del first
+    assert other_process(tmp_path)[1] == "refused"
+    del second
+    free, said = other_process(tmp_path)
+    free.kill()
+    free.communicate()
+    assert said == "locked"
 
 
 def test_other_processes_of_the_same_run_do_not_lock(tmp_path, monkeypatch):

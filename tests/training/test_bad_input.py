@@ -13,7 +13,7 @@ from flax.nnx import Rngs
 
 from wfm.fields import MLPField, RelationalTransformer
 from wfm.flows import Flow, Given, Velocity, guide
-from wfm.manifolds import Product, Sphere, Torus
+from wfm.manifolds import Torus
 from wfm.training import Checkpoints, Diverged, MetricsLog, Trainer, adam, flow_trainer, learn
 from wfm.weights import AsTrained, Canonical, mlp
 
@@ -96,11 +96,8 @@ def test_points_that_are_right_pass_in_any_precision_and_angles_in_any_turn():
     trainer.check(POINTS)
     trainer.check(jax.tree.map(lambda a: a.astype(jnp.bfloat16), POINTS))
     trainer.check(jax.tree.map(np.asarray, POINTS))
-    # A turn more is the same point of a torus; beside one the sphere is looked at no less closely.
-    both = Product({"a": Torus((2,)), "b": Sphere((3,))})
-    points = {"a": jnp.full((4, 2), 7.0), "b": jnp.tile(jnp.eye(3)[:1], (4, 1))}
-    check = flow_trainer(Flow(both), FIELD, adam(1e-2, 1))[0].check
-    check(points)
+    check = flow_trainer(Flow(Torus((2,))), FIELD, adam(1e-2, 1))[0].check
+    check(jnp.full((4, 2), 7.0))  # a turn more is the same point
     ambient = Flow(FORM.manifold().ambient(), target=FORM.manifold(), prediction=Velocity())
     flow_trainer(ambient, FIELD, adam(1e-2, 1))[0].check(POINTS)
 

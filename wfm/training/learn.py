@@ -50,7 +50,8 @@ def learn(
 ) -> Field:
     """The field `(t, x)` that `module` becomes when trained on stacked `data` points.
 
-    `options` are those of `Trainer`: `batch_size`, `decay`, `at_once`, `mesh`.
+    `options` are those of `Trainer`: `batch_size`, `decay`, `at_once`, `mesh`. Raises `ValueError`
+    for data that are no points of the flow.
     """
     check_count("seed", seed, least=0, most=LARGEST_SEED)
     optimizer = muon(learning_rate, steps)
@@ -84,7 +85,7 @@ def _check_stack(manifold: Manifold, points: Any, what: str) -> None:
         off = numbers(_distance_off(manifold, points))
     except NotImplementedError:  # a chart, where `project` chooses among names of one point
         return
-    if off is not None and (rows := np.flatnonzero(off > OFF).tolist()):
+    if off is not None and (rows := np.flatnonzero(~(off <= OFF)).tolist()):
         raise ValueError(
             f"{what} are off the manifold in {len(rows)} of {len(off)} rows ({some(rows)}), by up "
             f"to {off.max():.2g} of their size; give points, as `form.encode` or "
@@ -110,11 +111,13 @@ def _check_shapes(manifold: Manifold, points: Any, what: str) -> None:
     for path, a in mine.items():
         if jnp.ndim(a) < 1 or jnp.shape(a)[1:] != its[path].shape:
             raise ValueError(
-                f"{what}{_name(path)} have shape {jnp.shape(a)}; stacked points have (n, "
-                f"{', '.join(map(str, its[path].shape))})"
+                f"{what}{jax.tree_util.keystr(path)} have shape {jnp.shape(a)}; stacked points "
+                f"have ({', '.join(['n', *map(str, its[path].shape)])})"
             )
         if not is_float(a):
-            raise ValueError(f"{what}{_name(path)} are {a.dtype}; give floating-point numbers")
+            raise ValueError(
+                f"{what}{jax.tree_util.keystr(path)} are {a.dtype}; give floating-point numbers"
+            )
 
 
 def _name(path: Any) -> str:
