@@ -15,11 +15,20 @@ from wfm.evaluation import (
     evaluate,
     median_ratio,
     predictions,
+    ratio_error,
     smallest_disagreement,
     with_noise,
 )
 from wfm.tasks import load_task
-from wfm.weights import align, mlp, permute, random_permutation, random_rescaling, rescale
+from wfm.weights import (
+    AsTrained,
+    align,
+    mlp,
+    permute,
+    random_permutation,
+    random_rescaling,
+    rescale,
+)
 
 SPEC = mlp(4, 3, 3, 3)
 FORM = canonical(SPEC)
@@ -51,6 +60,44 @@ def test_copies_with_other_logits_of_the_same_probabilities_are_not_new(nearest)
     copies = w | {"dense3.kernel": w["dense3.kernel"] + shift, "dense3.bias": w["dense3.bias"] + 2}
     far = nearest.distances(stacked(range(100, 112)))
     assert nearest.distances(copies).max() < 1e-6 * far.min()
+
+
+def test_copies_among_hundreds_have_no_distance_and_neighbours_theirs():
+    """Exact copies 0, symmetric ones what rounding leaves; near ones to 0.1% down to 1e-6."""
+    n, few = 300, np.arange(0, 300, 30)
+    zoo = jax.vmap(AsTrained(SPEC).manifold(0.5).random)(jax.random.split(jax.random.key(1), n))
+    some = jax.tree.map(lambda a: a[few], zoo)
+    among = Nearest(FORM, FORM.encode(weights(SPEC, 50)), zoo, candidates=4)
+    np.testing.assert_array_equal(among.distances(some), 0)
+
+    def copy(key, w):
+        a, b = jax.random.split(key)
+        scaled = rescale(SPEC, random_rescaling(SPEC, b), w)
+        return permute(SPEC, random_permutation(SPEC, a), scaled)
+
+    copies = jax.vmap(copy)(jax.random.split(jax.random.key(2), len(few)), some)
+    np.testing.assert_allclose(among.distances(copies), 0, atol=1e-5)
+
+    flat = AsTrained(SPEC)
+    zeroed = zoo | {"dense0.bias": 0 * zoo["dense0.bias"]}
+    among = Nearest(flat, flat.encode(weights(SPEC, 50)), zeroed, candidates=4)
+    some = jax.tree.map(lambda a: a[few], zeroed)
+    for size in (1e-2, 1e-4, 1e-6):
+        moved = some | {"dense0.bias": some["dense0.bias"].at[:, 1].set(size)}
+        np.testing.assert_allclose(among.distances(moved), size, rtol=1e-3)
+
+
+def test_more_candidates_miss_less_and_the_excess_says_how_much(nearest):
+    others = stacked(range(100, 106))
+    exact = np.asarray(nearest.distances(others))  # 12 networks are fewer than the candidates
+    np.testing.assert_array_equal(nearest.excess(others), 0)
+    two = Nearest(FORM, nearest.reference, stacked(range(12)), candidates=2)
+    found = np.asarray(two.distances(others))
+    assert (found >= exact).all()
+    assert (found > exact).any()
+    np.testing.assert_allclose(two.excess(others), found / exact - 1, atol=1e-6)
+    with pytest.raises(ValueError, match="candidates must be at least 1, got 0"):
+        Nearest(FORM, nearest.reference, others, candidates=0)
 
 
 def test_distances_are_close_to_brute_force_over_all_permutations(nearest):
@@ -121,3 +168,21 @@ def test_disagreement_and_ratio():
     np.testing.assert_allclose(smallest_disagreement(classes, known), [0.25, 0, 0.5])
     assert median_ratio(jnp.array([1.0, 2.0, 9.0]), jnp.array([4.0])) == 0.5
     assert np.isnan(median_ratio(jnp.ones(1), jnp.zeros(1)))
+
+
+def test_the_error_of_a_ratio_is_the_bootstraps_over_trajectories():
+    rng = np.random.default_rng(0)
+    trajectory = np.repeat(np.arange(12), 5) * 3  # numbers may have gaps
+    top, bottom = rng.normal(1, 0.1, 40), np.repeat(rng.normal(1, 0.1, 12), 5)
+    draws = []
+    for _ in range(4000):
+        chosen = rng.integers(0, 12, 12)
+        below = np.concatenate([bottom[trajectory == 3 * i] for i in chosen])
+        draws.append(np.median(rng.choice(top, 40)) / np.median(below))
+    found = ratio_error(*map(jnp.asarray, (top, bottom, trajectory)), jax.random.key(0))
+    # Standard deviations of 1000 and of 4000 draws: each off by one in √(2 · draws), tails apart.
+    assert found == pytest.approx(np.std(draws, ddof=1), rel=0.15)
+    # Snapshots that are copies of each other count once: as if there were one of each.
+    single = ratio_error(*map(jnp.asarray, (top, bottom[::5], trajectory[::5])), jax.random.key(0))
+    assert found == pytest.approx(single, rel=1e-3)
+    assert np.isnan(ratio_error(jnp.ones(3), jnp.ones(2), jnp.zeros(2, int), jax.random.key(0)))

@@ -1,11 +1,13 @@
 """Finding corresponding neurons: every way to match, over all networks, on planted answers."""
 
 import functools
+import itertools
 
 import chex
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 
@@ -22,6 +24,7 @@ from wfm.weights import (
     align_all,
     align_each,
     barycentre,
+    cycle_consistency,
     mlp,
     permute,
     random_permutation,
@@ -178,6 +181,10 @@ def test_references_that_do_not_fit_are_refused():
     for work in (align_all, lambda s, r, w: barycentre(s, w)):
         with pytest.raises(ValueError, match="no networks"):
             work(spec, weights(spec, 0), none)
+    with pytest.raises(ValueError, match="cannot be negative, got 50 and -1"):
+        WeightMatching(restarts=-1)
+    with pytest.raises(ValueError, match="at least three, got 1"):
+        cycle_consistency(spec, stacked)
     for bad in ({"steps": 0}, {"learning_rate": 0.0}, {"temperatures": (1.0, 0.0)}):
         with pytest.raises(ValueError, match="positive"):
             SinkhornMatching(**bad)
@@ -212,3 +219,86 @@ def test_barycentre_is_nearer_to_all_than_any_network_is():
 
     best = min(spread(jax.tree.map(lambda a, i=i: a[i], many)) for i in range(20))
     assert spread(barycentre(spec, many)) < best
+
+
+def gaps(a, b):
+    """Squared distances of stacked networks."""
+    return sum(np.asarray((a[n] - b[n]) ** 2).reshape(len(a[n]), -1).sum(1) for n in a)
+
+
+def test_restarts_find_the_best_of_all_permutations_whatever_the_order_of_neurons():
+    spec, n = mlp(3, 4, 4, 2), 40
+    (draws, shuffled), (others, _) = planted(spec, n), planted(spec, n, 1.0)
+    orders = [jnp.array(list(itertools.permutations(range(4))))] * 2
+    grid = jnp.meshgrid(*[jnp.arange(24)] * 2, indexing="ij")
+    everything = {g: o[i.ravel()] for g, o, i in zip(("h1", "h2"), orders, grid, strict=True)}
+
+    @jax.jit
+    @jax.vmap
+    def least(a, b):
+        moved = jax.vmap(lambda p: permute(spec, p, b))(everything)
+        return sum(((a[k] - moved[k]) ** 2).reshape(24**2, -1).sum(1) for k in a).min()
+
+    best = np.asarray(least(others, draws))
+    excess = [
+        gaps(others, align_each(spec, others, draws, WeightMatching(restarts=r))[0]) - best
+        for r in (0, 16)
+    ]
+    assert (excess[1] > -1e-4).all()
+    assert (excess[0] > 1e-3).sum() >= 4  # what descent from one start misses
+    assert (excess[1] > 1e-3).sum() == 0
+    again, _ = align_each(spec, others, shuffled, WeightMatching(restarts=16))
+    np.testing.assert_allclose(gaps(others, again), best, atol=1e-4)
+
+
+def test_neurons_come_home_where_networks_are_copies():
+    spec, n = mlp(5, 8, 6, 3), 5
+    draws, shuffled = planted(spec, n)
+    copies = jax.vmap(lambda k: permute(spec, random_permutation(spec, k), weights(spec, 0)))(
+        jax.random.split(jax.random.key(2), n)
+    )
+    assert {float(s.min()) for s in cycle_consistency(spec, copies).values()} == {1.0}
+    found = cycle_consistency(spec, draws)
+    for i in range(n):
+        a, b, c = (jax.tree.map(lambda x, k=(i + j) % n: x[k], draws) for j in range(3))
+        ways = [WeightMatching()(spec, *pair) for pair in ((a, b), (b, c), (c, a))]
+        for group, share in found.items():
+            home = ways[2][group][ways[1][group][ways[0][group]]]
+            assert share[i] == pytest.approx(float((home == jnp.arange(len(home))).mean()))
+    assert min(float(s.mean()) for s in found.values()) < 0.7
+    # Networks and their reordered copies go the same ways.
+    for group, share in cycle_consistency(spec, shuffled).items():
+        np.testing.assert_allclose(share, found[group])
+
+
+def test_barycentres_settle():
+    spec = NETWORKS["mlp"][0]
+    many, _ = planted(spec, 12)
+    settled = barycentre(spec, many, tolerance=0.0)
+    moved, _ = align_all(spec, settled, many)
+    close(jax.tree.map(lambda a: a.mean(0), moved), settled)
+    early = barycentre(spec, many, rounds=1)
+    spread = lambda m: gaps(align_all(spec, m, many)[0], jax.tree.map(lambda a: a[None], m)).mean()  # noqa: E731
+    assert spread(settled) < spread(early)
+
+
+def test_networks_that_are_not_numbers_are_named_or_kept_apart():
+    spec = NETWORKS["mlp"][0]
+    many, _ = planted(spec, 4)
+    reference = weights(spec, 9)
+    last = list(many)[-2]
+    bad = many | {last: many[last].at[2, 0].set(jnp.nan)}
+    for work in (lambda: align_all(spec, reference, bad), lambda: barycentre(spec, bad)):
+        with pytest.raises(ValueError, match=r"1 of the networks to align \(2\) hold NaN"):
+            work()
+    with pytest.raises(ValueError, match="references 2 hold NaN"):
+        align_each(spec, bad, many)
+    with pytest.raises(ValueError, match="the reference holds NaN or infinity"):
+        align_all(spec, jax.tree.map(lambda a: a[2], bad), many)
+    with pytest.raises(ValueError, match="the network holds NaN or infinity"):
+        align(spec, reference, jax.tree.map(lambda a: a[2], bad))
+    compiled = jax.jit(jax.vmap(functools.partial(align, spec, reference)))
+    found, right = compiled(bad), compiled(many)
+    for i in range(4):
+        same = (bad if i == 2 else right)[last][i]
+        np.testing.assert_array_equal(found[last][i], same)

@@ -43,7 +43,7 @@ def barriers(
         raise ValueError(f"times on the way lie between 0 and 1, got {tuple(times)}")
     first, second = np.triu_indices(n, 1)
     good = finite_rows(points)
-    points = only_where(good, points, 0)
+    points = only_where(good, points, 0.0)
     ends = jnp.where(good, _losses(spec, points, split), jnp.nan)
     warn_of(jnp.isfinite(ends), "networks", "their barriers are NaN")
 

@@ -26,12 +26,14 @@ def only_where(good: Bool[Array, " n"], stacked: PyTree[Array], other: float) ->
     return jax.tree.map(lambda a: jnp.where(for_rows(good, a), a, other), stacked)
 
 
-def warn_of(good: Bool[Array, " n"], what: str, outcome: str) -> None:
+def warn_of(
+    good: Bool[Array, " n"], what: str, outcome: str, fault: str = "hold NaN or infinity"
+) -> None:
     """Name the rows that are not good; silent within compiled code."""
     read = numbers(good)
     if read is not None and not read.all():
         rows = np.flatnonzero(~read).tolist()
         warnings.warn(
-            f"{len(rows)} of {len(read)} {what} ({some(rows)}) hold NaN or infinity: {outcome}",
+            f"{len(rows)} of {len(read)} {what} ({some(rows)}) {fault}: {outcome}",
             stacklevel=3,
         )

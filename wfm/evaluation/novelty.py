@@ -24,6 +24,7 @@ from wfm.weights import (
 CANDIDATES = 32
 DRAWS = 1000  # of a bootstrap
 BY_WEIGHTS = WeightMatching()
+NO_CLASS = "have no class for an input"
 PAIRS = 1024  # aligned at a time
 
 
@@ -62,7 +63,7 @@ class Nearest:
     def align(self, weights: Weights) -> Weights:
         """Canonical forms of stacked networks, aligned to the common one."""
         good = finite_rows(weights)
-        points = _encode_all(self.form, only_where(good, weights, 1))
+        points = _encode_all(self.form, only_where(good, weights, 1.0))
         aligned = align_all(self.form.spec, self.reference, points, self.matching)[0]
         return only_where(good, aligned, jnp.nan)
 
@@ -186,8 +187,8 @@ def smallest_disagreement(
     training networks, and a warning names them.
     """
     known, good = (training >= 0).all(1), (classes >= 0).all(1)
-    warn_of(known, "training networks' classes", "they are left out")
-    warn_of(good, "networks' classes", "their disagreement is NaN")
+    warn_of(known, "training networks", "they are left out", NO_CLASS)
+    warn_of(good, "networks", "their disagreement is NaN", NO_CLASS)
     share = jax.lax.map(
         lambda c: jnp.where(known, (c[None] != training).mean(1), jnp.inf).min(), classes
     )

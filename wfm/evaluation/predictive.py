@@ -19,7 +19,7 @@ def model_averages(p: Float[Array, "n m classes"]) -> Float[Array, "n m classes"
     good = finite_rows(p)
     warn_of(good, "networks' probabilities", "they are left out of averages")
     counts = jnp.cumsum(good.astype(p.dtype))
-    return jnp.cumsum(only_where(good, p, 0), 0) / counts[:, None, None]
+    return jnp.cumsum(only_where(good, p, 0.0), 0) / counts[:, None, None]
 
 
 def divergences(p: Float[Array, "n m classes"]) -> Float[Array, "n n"]:

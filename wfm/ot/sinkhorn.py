@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jaxtyping import Array, Float
 
+from wfm.checks import numbers
+
 Matrix = Float[Array, "n n"]
 Vector = Float[Array, " n"]
 State = tuple[Matrix, Array, Array, Array]  # log-plan, temperature, error, count
@@ -27,12 +29,12 @@ def sinkhorn(
 ) -> Matrix:
     """The doubly stochastic P that maximises ⟨P, score⟩ + temperature · entropy(P).
 
-    Sinkhorn's operator (Cuturi 2013; Mena et al. 2018), in the logarithmic domain. One iteration
-    normalises rows and columns in turn, `SWEEPS` times, and then takes Newton's step for the two
-    potentials where that helps (as in Brauer, Clason, Lorenz & Wirth 2017), while the temperature
-    falls by halves from where all plans are soft. Columns sum to 1 exactly. Iterations end when
-    all rows do up to `tolerance`, at the latest after `iterations` at the last temperature or
-    on the way to it: `marginal_error` tells, and a call outside of compiled code warns.
+    Sinkhorn's operator (Cuturi 2013; Mena et al. 2018), in the logarithmic domain: rows and
+    columns are normalised in turn. Where that is slow, iterations take Newton's step for the two
+    potentials as well (Brauer, Clason, Lorenz & Wirth 2017), while the temperature falls by halves
+    from one at which all plans are soft (Schmitzer 2019). Columns sum to 1 exactly. Iterations
+    end when rows do up to `tolerance`, at the latest after `iterations`: `marginal_error` of the
+    plan tells, and a call outside of compiled code warns.
 
     All derivatives, forward and reverse, are those of the limit, by the implicit function theorem
     (Eisenberger et al. 2022, theorem 3), so that memory does not grow with the iterations.
@@ -43,7 +45,8 @@ def sinkhorn(
             f"{score.shape}"
         )
     plan = _sinkhorn(score / temperature, iterations, tolerance)
-    if not isinstance(plan, jax.core.Tracer) and (error := marginal_error(plan)) > tolerance:
+    error = numbers(marginal_error(plan))
+    if error is not None and error > 2 * tolerance:  # sums round, too
         warnings.warn(
             f"rows of the soft assignment are off by {float(error):.2g} after {iterations} "
             "iterations; allow more, or raise the temperature",
@@ -77,7 +80,8 @@ def _sinkhorn(logits: Matrix, iterations: int, tolerance: float) -> Matrix:
         return logits
     logits = logits - logits.max(1, keepdims=True)
     logits = logits - logits.max(0, keepdims=True)
-    warmth = jnp.maximum(-logits.min() / MILD, 1)  # temperature, in units of the last one
+    least = logits.min(where=jnp.isfinite(logits), initial=0)  # −∞ is for pairs that must not be
+    warmth = jnp.maximum(-least / MILD, 1)  # temperature, in units of the last one
     soft = _sweep(_normalised(logits / warmth), iterations, tolerance)
 
     def unfinished(state: State) -> Array:
@@ -94,7 +98,8 @@ def _sinkhorn(logits: Matrix, iterations: int, tolerance: float) -> Matrix:
         return log_plan, cooler, jnp.fmin(error, error_tried), count + 1
 
     state = soft, warmth, _error(soft), jnp.zeros((), int)
-    return jnp.exp(jax.lax.while_loop(unfinished, iterate, state)[0])
+    log_plan, warmth, *_ = jax.lax.while_loop(unfinished, iterate, state)
+    return jnp.exp(_normalised(log_plan * warmth))
 
 
 def _sweep(log_plan: Matrix, most: int, tolerance: float) -> Matrix:

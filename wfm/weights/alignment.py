@@ -109,14 +109,8 @@ def cycle_consistency(
     n = len(next(iter(weights.values())))
     if n < 3:
         raise ValueError(f"the way goes round three networks; give at least three, got {n}")
-    ways = [
-        align_each(
-            spec,
-            *(jax.tree.map(lambda a, k=k: jnp.roll(a, -k, 0), weights) for k in ends),
-            matching,
-        )[1]
-        for ends in ((0, 1), (1, 2), (2, 0))
-    ]
+    after = [jax.tree.map(lambda a, k=k: jnp.roll(a, -k, 0), weights) for k in range(3)]
+    ways = [align_each(spec, after[i], after[(i + 1) % 3], matching)[1] for i in range(3)]
     follow = lambda places, ends: jnp.take_along_axis(ends, places, -1)  # noqa: E731
     homes = jax.tree.map(lambda *ends: functools.reduce(follow, ends), *ways)
     return {
