@@ -1,5 +1,7 @@
 """Vector fields: laws over a table of them, and layers against their written-out formulas."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -257,17 +259,59 @@ def test_half_precision_stays_near_single(kind):
 
 
 @pytest.mark.parametrize("m", [2, 5])
-def test_products_have_the_gradient_of_products(m):
-    x, w, out = (
-        jax.random.normal(k, s)
-        for k, s in zip(
-            jax.random.split(jax.random.key(0), 3), [(4, 6, m), (m, 3), (4, 6, 3)], strict=True
-        )
+def test_products_have_all_derivatives_of_products(m):
+    """Both modes, one over the other, for stacked rows or kernels; and half precision."""
+    keys = jax.random.split(jax.random.key(0), 5)
+    shapes = [(4, 6, m), (m, 3), (4, 6, 3), (4, 6, m), (m, 3)]
+    x, w, out, dx, dw = (jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True))
+
+    def derivatives(product):
+        stacked = lambda x, w: jax.vmap(product, (0, None))(x, w)  # noqa: E731
+        bent = lambda x, w: (jnp.sin(stacked(x, w)) * out).sum()  # noqa: E731
+        slope = lambda x, w: jax.jvp(bent, (x, w), (dx, dw))[1]  # noqa: E731
+        y, pull = jax.vjp(stacked, x, w)
+        return {
+            "value and gradients": (y, pull(out)),
+            "along both": jax.jvp(bent, (x, w), (dx, dw)),
+            "along rows alone": jax.jvp(lambda x: bent(x, w), (x,), (dx,)),
+            "gradient along both": jax.jvp(jax.grad(bent, (0, 1)), (x, w), (dx, dw))[1],
+            "gradient of that along both": jax.grad(slope, (0, 1))(x, w),
+            "stacked kernels": jax.vmap(jax.grad(bent, 1), (None, 0))(x, jnp.stack([w, dw])),
+            "no rows": jax.grad(lambda w: product(x[0, :0], w).sum())(w),
+        }
+
+    found, expected = (jax.jit(partial(derivatives, f))() for f in (rows_times, jnp.matmul))
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
+    half = [a.astype(jnp.bfloat16) for a in (x[0], w, dx[0], dw)]
+    change = jax.jvp(rows_times, half[:2], half[2:])[1]
+    assert change.dtype == jnp.bfloat16
+    np.testing.assert_allclose(
+        change.astype(jnp.float32), dx[0] @ w + x[0] @ dw, atol=0.05 * m, rtol=0.02
     )
-    found = jax.vjp(lambda x, w: jax.vmap(lambda x: rows_times(x, w))(x), x, w)
-    expected = jax.vjp(lambda x, w: x @ w, x, w)
-    chex.assert_trees_all_close(found[0], expected[0], rtol=1e-5, atol=1e-5)
-    chex.assert_trees_all_close(found[1](out), expected[1](out), rtol=1e-5, atol=1e-5)
+
+
+@fields
+def test_forward_and_reverse_derivatives_of_fields_are_each_others_transposes(kind):
+    """And the forward one is a difference of outputs: none is silently 0."""
+    spec = mlp(3, 4, 2)
+    bind, parameters = functional(small(kind, spec, depth=1))
+    field = bind(jiggled_parameters(parameters, 0.3))
+    x, v, out = (weights(spec, seed) for seed in range(3))
+    t = jnp.float32(0.3)
+
+    @jax.jit
+    def both(x, v, out):
+        move = lambda h: field(t, jax.tree.map(lambda a, b: a + h * b, x, v))  # noqa: E731
+        _, forward = jax.jvp(lambda x: field(t, x), (x,), (v,))
+        _, pull = jax.vjp(lambda x: field(t, x), x)
+        difference = jax.tree.map(lambda a, b: (a - b) / 2e-2, move(1e-2), move(-1e-2))
+        return forward, pull(out)[0], difference
+
+    forward, backward, difference = both(x, v, out)
+    dot = lambda a, b: sum(float((a[n] * b[n]).sum()) for n in a)  # noqa: E731
+    assert abs(dot(forward, out) - dot(v, backward)) < 1e-4 * (1 + abs(dot(forward, out)))
+    chex.assert_trees_all_close(forward, difference, rtol=2e-2, atol=5e-3)
+    assert dot(forward, forward) > 1e-2
 
 
 def test_units_scale_inputs_and_outputs():

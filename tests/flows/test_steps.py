@@ -1,0 +1,194 @@
+"""Densities of samplers' own steps, against derivatives of the whole; errors that are said."""
+
+import diffrax
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wfm.flows import (
+    EndPoint,
+    Flow,
+    Hutchinson,
+    Integrator,
+    Velocity,
+    denser_late,
+    euler,
+    guide,
+    midpoint,
+    rk4,
+    tsit5,
+)
+from wfm.manifolds import Euclidean, Product, Sphere
+
+KEY = jax.random.key(0)
+SPACES = {
+    "flat": Euclidean((3,), std=0.5),
+    "product": Product({"w": Sphere((3, 2), axes=0), "b": Euclidean((1,), std=0.5)}),
+}
+CASES = {
+    "flat": ("flat", Velocity(), Integrator(8, euler)),
+    "columns on spheres, which land": ("product", EndPoint(), Integrator(6, midpoint, denser_late)),
+}
+
+
+def ravel(x):
+    return jax.flatten_util.ravel_pytree(x)[0]
+
+
+def batch_loss(x, key):
+    """A small network's, on a batch of four examples with noise on their inputs."""
+    flat = ravel(x)
+    rows = jnp.cos(jnp.arange(4 * flat.size)).reshape(4, -1)
+    noise = jax.random.normal(key, rows.shape, dtype=jnp.float32)  # the same in any precision
+    return jax.nn.softplus((rows + 0.5 * noise.astype(flat.dtype)) @ flat).mean()
+
+
+def wavy(prediction):
+    """A field that mixes coordinates, and bends."""
+
+    def field(t, x):
+        move = jax.tree.map(lambda a: jnp.sin(2 * a + t) + 0.3 * jnp.roll(a, 1), x)
+        if not prediction.lands:
+            return move
+        return jax.tree.map(lambda a, v: a + (1 - t) * v, x, move)
+
+    return field
+
+
+def log_determinant(space, run, x):
+    """Of `run` in orthonormal bases of both tangent spaces, by central differences."""
+    _, unflatten = jax.flatten_util.ravel_pytree(x)
+
+    def basis(x):
+        directions = jnp.eye(len(ravel(x)))
+        project = jax.vmap(lambda e: ravel(space.to_tangent(x, unflatten(e))))(directions)
+        values, vectors = jnp.linalg.eigh(project)
+        return vectors[:, np.argsort(values)[-space.dim :]]
+
+    def change(e):
+        ends = jax.vmap(lambda h: ravel(run(space.exp(x, unflatten(h * e)))))
+        plus, minus = ends(jnp.array([1e-5, -1e-5]))
+        return (plus - minus) / 2e-5
+
+    return jnp.linalg.slogdet(basis(run(x)).T @ jax.vmap(change)(basis(x).T).T)[1]
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_guided_sampler_has_the_density_of_its_own_map_forth_and_back(case):
+    """With a batch of its own at every step, and noise on its inputs."""
+    name, prediction, how = case
+    space, field = SPACES[name], wavy(prediction)
+    flow = guide(Flow(space, prediction=prediction), batch_loss, 1.0, jax.random.key(7))
+
+    @jax.jit
+    def all_ways(key):
+        run = lambda x: flow.integrate(field, x, how)  # noqa: E731
+        x0 = flow.prior.sample(key)
+        exact = flow.prior.log_prob(x0) - log_determinant(space, run, x0)
+        x, forth = flow.sample_with_log_prob(field, key, how)
+        estimate = lambda k: flow.sampler_log_prob(field, x, how, Hutchinson(), k)  # noqa: E731
+        estimates = jax.vmap(estimate)(jax.random.split(key, 100))
+        return exact, forth, flow.sampler_log_prob(field, x, how), estimates, x, run(x0)
+
+    with jax.enable_x64(True):
+        exact, forth, back, estimates, x, drawn = jax.tree.map(np.asarray, all_ways(KEY))
+    assert abs(forth - exact) < 1e-6
+    assert abs(back - forth) < 1e-8
+    assert estimates.std() > 0
+    assert abs(estimates.mean() - exact) < 4 * estimates.std() / 100**0.5
+    np.testing.assert_allclose(ravel(x), ravel(drawn), atol=1e-10)
+    with pytest.raises(ValueError, match="use sampler_log_prob with the integrator that samples"):
+        flow.log_prob(field, x)
+
+
+def test_single_precision_undoes_steps_and_other_programs_take_the_same_batches():
+    """50 steps, whose times are no multiples of powers of 2; in turn compiled and not."""
+    flow = guide(Flow(SPACES["flat"], prediction=Velocity()), batch_loss, 1.0, KEY)
+    how, field = Integrator(50, euler), wavy(Velocity())
+    x, forth = jax.jit(lambda key: flow.sample_with_log_prob(field, key, how))(KEY)
+    back = flow.sampler_log_prob(field, x, how)
+    assert abs(forth - back) < 1e-4
+    np.testing.assert_allclose(x, flow.sample(field, KEY, how), atol=1e-5)
+
+
+def test_strong_guidance_has_its_density_or_says_that_it_has_none():
+    """Down λ Σ log cosh(3 x), from steep at 0 to flat, on the whole data: no batches are drawn.
+
+    Each coordinate's n Euler steps x ← x - 3 λ/n tanh(3 x) are one-to-one while 9 λ/n < 1.
+    """
+    valley = lambda x, key: jnp.log(jnp.cosh(3 * x)).sum()  # noqa: E731
+    still = lambda t, x: jnp.zeros_like(x)  # noqa: E731
+    flow = guide(Flow(Euclidean((2,)), prediction=Velocity()), valley, 5.0, KEY)
+    x0 = flow.prior.sample(KEY)
+    for steps, known in ((64, True), (32, False)):
+        how = Integrator(steps, euler)
+        rate, x, slope = 5.0 / steps, np.asarray(x0, float), np.ones(2)
+        for _ in range(steps):
+            slope *= 1 - 9 * rate / np.cosh(3 * x) ** 2
+            x = x - 3 * rate * np.tanh(3 * x)
+        expected = float(flow.prior.log_prob(x0)) - np.log(np.abs(slope)).sum()
+        end = jnp.asarray(x, jnp.float32)
+        if not known:
+            assert jnp.isnan(jax.jit(lambda x, h=how: flow.sampler_log_prob(still, x, h))(end))
+            with pytest.raises(ValueError, match="no known density here: a step is too long"):
+                flow.sample_with_log_prob(still, KEY, how)
+            continue
+        _, forth = jax.jit(lambda key, h=how: flow.sample_with_log_prob(still, key, h))(KEY)
+        assert abs(forth - expected) < 1e-3
+        # Back from where it is flat: single precision keeps few digits of what was drawn together.
+        back = jax.jit(lambda x, h=how: flow.sampler_log_prob(still, x, h))(end)
+        assert jnp.isnan(back) or abs(back - expected) < 0.05 * abs(expected)
+
+
+def test_likelihoods_of_802_narrow_dimensions_and_their_errors():
+    """N(0, 1) → N(0, 0.1²), x' = x ṡ/s with s² = (1-t)² + 0.01 t²: by default, and said."""
+    square = lambda t: (1 - t) ** 2 + 0.01 * t**2  # noqa: E731
+    fields = [
+        (Velocity(), lambda t, x: x * (0.01 * t - (1 - t)) / square(t)),
+        (EndPoint(), lambda t, x: x * 0.01 * t / square(t)),
+    ]
+    x = 0.1 * jax.random.normal(KEY, (802,))
+    exact = jax.scipy.stats.norm.logpdf(x, 0, 0.1).sum()
+    coarse, by_euler = Integrator(8, rk4, denser_late), Integrator(64, euler)
+    for prediction, field in fields:
+        flow, errors = Flow(Euclidean((802,)), prediction=prediction), {}
+        for how in (None, coarse, by_euler):
+            say = lambda x, f=flow, v=field, h=how: f.log_prob_with_error(  # noqa: E731
+                v,
+                x,
+                h,
+                Hutchinson(),
+                KEY,  # signs have no error of their own on such fields
+            )
+            found = jax.jit(say)(x)
+            errors[how] = found.error
+            assert abs(found.value - exact) < found.error
+        assert errors[None] < 0.2
+        assert errors[by_euler] > 10  # 64 Euler steps are far off, and say so
+    # `flow` is that of end points, the harder one; by default the trace is over all directions.
+    assert abs(jax.jit(lambda x: flow.log_prob(field, x))(x) - exact) < 0.05
+
+
+def test_densities_of_steps_that_are_refused():
+    flow, field = Flow(Euclidean((3,)), prediction=Velocity()), lambda t, x: -1.9 * x
+    adaptive = Integrator(4, tsit5, controller=diffrax.PIDController(1e-3, 1e-3))
+    with pytest.raises(ValueError, match="adaptive steps depend on where they start"):
+        flow.sample_with_log_prob(field, KEY, adaptive)
+    with pytest.raises(ValueError, match="adaptive ones have none"):
+        flow.log_prob_with_error(field, jnp.ones(3), adaptive)
+    with pytest.raises(ValueError, match="found by halving the steps, got 1"):
+        flow.log_prob_with_error(field, jnp.ones(3), Integrator(1))
+    with pytest.raises(ValueError, match="give a key"):
+        flow.sampler_log_prob(field, jnp.ones(3), Integrator(2), Hutchinson())
+    # One step to -0.9 x turns over; two to 0.05 x each are known, but too long for the estimate.
+    with pytest.raises(ValueError, match="a step is too long"):
+        flow.sampler_log_prob(field, jnp.ones(3), Integrator(1))
+    x = jnp.full(3, 0.001)
+    found = flow.sampler_log_prob(field, x, Integrator(2))
+    np.testing.assert_allclose(
+        found, flow.prior.log_prob(x / 0.05**2) - 6 * np.log(0.05), rtol=1e-4
+    )
+    with pytest.raises(ValueError, match="a step is too long"):
+        flow.sampler_log_prob(field, x, Integrator(2), Hutchinson(), KEY)
