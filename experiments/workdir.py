@@ -139,7 +139,7 @@ class Lock:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.read(file, 200).decode(errors="replace") or "another process"
+            owner = os.read(file, 200).decode(errors="replace").strip() or "another process"
             raise UsageError(
                 f"{owner} is writing to {folder}; wait for it, or choose another --workdir"
             ) from None
