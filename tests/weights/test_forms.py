@@ -1,5 +1,6 @@
 """Canonical forms of strange networks: dead, tiny, huge, narrow, tied, shifted, half precise."""
 
+import functools
 import itertools
 
 import chex
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.weights.table import NETWORKS, aligned, canonical, encoded, function, inputs, weights
+from tests.weights.table import NETWORKS, canonical, encoded, function, inputs, outputs, weights
 from wfm.flows import EndPoint, Flow
 from wfm.weights import (
     AsTrained,
@@ -29,6 +30,30 @@ K1, B1, K2, B2 = SPEC.arrays
 
 def close(a, b, tolerance=1e-6):
     chex.assert_trees_all_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def around(form, w, x):
+    """A point, projected, and encoded again; what the weights, the point and its weights compute.
+
+    All in one program.
+    """
+    point = form.encode(w)
+    back = form.decode(point)
+    computed = (function(form.network, w, x), function(form.spec, point, x))
+    again = form.manifold().project(point), form.encode(back)
+    return point, again, (*computed, function(form.network, back, x))
+
+
+def check_around(form, w, x=None, keeps=True, tolerance=1e-6):
+    """The point lies on the manifold, encodes to itself, and computes the same."""
+    point, again, computed = around(form, w, X if x is None else x)
+    chex.assert_tree_all_finite(point)
+    for other in again:
+        close(other, point, tolerance)
+    for other in computed[1:]:
+        close(other, computed[0] if keeps else computed[1], 1e-5)
+    return point
 
 
 def stack(trees):
@@ -64,24 +89,22 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("w", [*KEPT.values(), *(w for w, _ in LOST.values())])
-def test_every_form_is_a_finite_point_that_encodes_to_itself(w):
-    point = encoded(FORM, w)
-    chex.assert_tree_all_finite(point)
-    close(FORM.manifold().project(point), point)
-    close(encoded(FORM, FORM.decode(point)), point)
-
-
 @pytest.mark.parametrize("w", KEPT.values(), ids=KEPT)
 def test_forms_of_dead_tiny_and_huge_neurons_keep_the_function(w):
     FORM.check(stack([W, w]))
-    close(function(FORM.spec, encoded(FORM, w), X), function(SPEC, w, X), 1e-5)
-    moved = rescale(SPEC, random_rescaling(SPEC, jax.random.key(3)), w)
-    close(encoded(FORM, moved), encoded(FORM, w), 1e-5)
+    point = check_around(FORM, w)
+    moved = moved_by_scale(w)
+    close(encoded(FORM, moved), point, 1e-5)
+
+
+@jax.jit
+def moved_by_scale(w):
+    return rescale(SPEC, random_rescaling(SPEC, jax.random.key(3)), w)
 
 
 @pytest.mark.parametrize(("w", "message"), LOST.values(), ids=LOST)
 def test_what_has_no_form_is_named(w, message):
+    check_around(FORM, w, keeps=False)
     with pytest.raises(ValueError, match=f"network 1 has no canonical form: .*{message}"):
         FORM.check(stack([W, w]))
 
@@ -118,27 +141,24 @@ def shifted(w, key):
 
 
 def test_what_probabilities_do_not_see_is_gone():
-    moved = shifted(W, jax.random.key(0))
-    close(function(SPEC, moved, X), function(SPEC, W, X), 1e-5)
-    close(encoded(FORM, moved), encoded(FORM, W), 1e-6)
-    keeps = canonical(SPEC, keep_logits=True)
-    raw = jax.vmap(lambda w: jax.vmap(lambda x: SPEC.apply(w, x))(X))
-    before = stack([W, moved])
-    after = jax.vmap(keeps.decode)(stack([encoded(keeps, W), encoded(keeps, moved)]))
-    close(raw(after), raw(before), 1e-5)
-    assert float(jnp.abs(raw(after)[0] - raw(after)[1]).max()) > 1
+    a = jax.random.normal(jax.random.key(0), (8, 1))
+    moved = W | {K2: W[K2] + a, B2: W[B2] + 3.0}
+    close(check_around(FORM, moved), check_around(FORM, W))
+    keeps, raw = canonical(SPEC, keep_logits=True), functools.partial(outputs, SPEC)
+    back = [keeps.decode(encoded(keeps, w)) for w in (W, moved)]
+    for w, other in zip((W, moved), back, strict=True):
+        close(raw(other, X), raw(w, X), 1e-5)
+    assert float(jnp.abs(raw(back[0], X) - raw(back[1], X)).max()) > 1
 
 
 def test_reference_draws_have_the_spread_that_was_asked_for():
-    std = {name: 0.1 * (1 + i) for i, name in enumerate(FORM.spec.arrays)}
-    draws = jax.vmap(FORM.manifold(std).random)(jax.random.split(jax.random.key(0), 4000))
-    for name in (B1, B2):
-        assert float(draws[name].std()) == pytest.approx(std[name], rel=0.03)
-    for name in (K2, B2):
-        np.testing.assert_allclose(draws[name].sum(-1), 0, atol=1e-5)
-    flat = Canonical(SPEC, "euclidean").manifold(dict.fromkeys(SPEC.arrays, 0.3))
-    last = jax.vmap(flat.factors[K2].random)(jax.random.split(jax.random.key(0), 4000))
-    assert float(last.std()) == pytest.approx(0.3, rel=0.03)
+    flat = Canonical(SPEC, "euclidean").manifold({K1: 1.0, B1: 0.1, K2: 0.3, B2: 0.2})
+    draw = jax.jit(lambda f, key: jax.vmap(f.random)(jax.random.split(key, 4000)))
+    for name, std in ((B1, 0.1), (K2, 0.3), (B2, 0.2)):
+        draws = np.asarray(draw(flat.factors[name], jax.random.key(0)))
+        assert draws.std() == pytest.approx(std, rel=0.03)
+        if name != B1:
+            np.testing.assert_allclose(draws.sum(-1), 0, atol=1e-5)
     with pytest.raises(NotImplementedError, match="not independent"):
         flat.factors[B2].gaussian()
 
@@ -153,11 +173,7 @@ NARROW = {
 
 @pytest.mark.parametrize("spec", NARROW.values(), ids=NARROW)
 def test_spheres_of_dimension_0_are_signs(spec):
-    form, w, x = canonical(spec), weights(spec, 0), inputs((spec.groups["in"].size,))
-    point = encoded(form, w)
-    close(function(spec, form.decode(point), x), function(spec, w, x), 1e-5)
-    close(form.manifold().project(point), point)
-    close(encoded(form, form.decode(point)), point)
+    check_around(canonical(spec), weights(spec, 0), inputs((spec.groups["in"].size,)), True, 1e-5)
 
 
 def test_flows_over_narrow_and_dead_networks():
@@ -168,7 +184,6 @@ def test_flows_over_narrow_and_dead_networks():
     form.check(stack(many))
     points = [encoded(form, w) for w in many]
     chex.assert_trees_all_close(jnp.abs(points[0][K1]), jnp.ones((1, 2)))
-    close(aligned(form.spec, points[0], points[0]), points[0])
     flow = Flow(form.manifold(), prediction=EndPoint())
 
     def loss(scale):
@@ -191,10 +206,9 @@ def test_signs_of_tied_neurons_are_fixed():
     kernel = jnp.array([[0.1, 0.2, -0.3, 0.0], [0.5, -0.5, 0.25, -0.25], [0, 0, 0, 0]]).T
     for bias in (0.4, 0.0):
         w = weights(TANH, 0) | {K1: kernel, B1: jnp.array([0.0, 0.0, bias])}
-        points = [encoded(canonical(TANH), rescale(TANH, s, w)) for s in flips(TANH, "h1")]
-        for point in points[1:]:
-            close(point, points[0])
-        close(function(TANH, canonical(TANH).decode(points[0]), X), function(TANH, w, X), 1e-5)
+        point = check_around(canonical(TANH), w)
+        for signs in flips(TANH, "h1"):
+            close(encoded(canonical(TANH), rescale(TANH, signs, w)), point)
 
 
 @pytest.mark.parametrize("column", [(0.1, 0.2, -0.3), (0.5, -0.5, 0.0)])

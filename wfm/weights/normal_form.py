@@ -1,6 +1,7 @@
 """Neurons in normal form, one group at a time, read and written by the labels."""
 
 import math
+from functools import partial
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
@@ -47,7 +48,8 @@ def _incoming(spec: WeightSpec, group: str, weights: Weights) -> Incoming:
     rows = _rows(weights[lead[0]], lead[1])
     none = jnp.zeros((len(rows), 0), rows.dtype)
     kernels, biases = (jnp.concatenate([none, *p], 1) for p in parts.values())
-    return Incoming(rows, kernels, biases, *_ties(spec, *lead, weights[lead[0]], biases))
+    ties = partial(_ties, spec, *lead, weights[lead[0]], biases)
+    return Incoming(rows, kernels, biases, ties)
 
 
 def _ties(

@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -16,16 +17,15 @@ from wfm.manifolds.base import safe_sqrt
 class Incoming(NamedTuple):
     """What enters the neurons of a group, a row for each neuron.
 
-    `lead`: the group's first kernel; `kernels`: all others; `biases`. `ties`: sums that change
-    their sign with the neuron and do not depend on the order of others, the most telling first;
-    `tie_sizes`: the same of absolute values, to tell them from rounding errors.
+    `lead`: the group's first kernel; `kernels`: all others; `biases`. `ties()` gives sums that
+    change their sign with the neuron and do not depend on the order of others, the most telling
+    first, and the same of absolute values, to tell them from rounding errors.
     """
 
     lead: Float[Array, "n k"]
     kernels: Float[Array, "n j"]
     biases: Float[Array, "n b"]
-    ties: Float[Array, "n t"]
-    tie_sizes: Float[Array, "n t"]
+    ties: Callable[[], tuple[Float[Array, "n t"], Float[Array, "n t"]]]
 
 
 class Scaling(eqx.Module):
@@ -175,8 +175,8 @@ def _vanish(rows: Float[Array, "n k"]) -> Bool[Array, " n"]:
 
 def _sign(incoming: Incoming) -> Float[Array, " n"]:
     """The sign of the first of `ties` that is no rounding error; 1 where there is none."""
-    ties = incoming.ties
-    clear = jnp.abs(ties) > 100 * jnp.finfo(ties.dtype).eps * incoming.tie_sizes
+    ties, sizes = incoming.ties()
+    clear = jnp.abs(ties) > 100 * jnp.finfo(ties.dtype).eps * sizes
     first = jnp.argmax(clear, 1)
     negative = jnp.take_along_axis(jnp.where(clear, ties, 0.0), first[:, None], 1)[:, 0] < 0
     return jnp.where(negative, -1.0, 1.0)
