@@ -82,11 +82,13 @@ class Nearest:
         return jnp.where(exact > 0, self._of(aligned, self.candidates) / exact - 1, 0.0)
 
     def _of(self, aligned: Weights, candidates: int) -> Float[Array, " k"]:
-        rough = _squared_distances(stack_flat(aligned), self._flat)
+        flat = stack_flat(aligned)
+        rough = _squared_distances(flat, self._flat)
         rough = jnp.where(self._usable[None], rough, jnp.inf)
         _, rows = jax.lax.top_k(-rough, candidates)
         chunk = max(1, PAIRS // candidates)
-        return in_chunks(lambda args: self._nearest(*args, self.points), (aligned, rows), chunk)
+        found = in_chunks(lambda args: self._nearest(*args, self.points), (aligned, rows), chunk)
+        return jnp.where(jnp.isfinite(flat).all(1), found, jnp.nan)
 
     def _distance(
         self, point: Weights, candidates: Int[Array, " c"], points: Weights

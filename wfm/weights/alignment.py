@@ -92,7 +92,7 @@ def _mean(weights: Weights, before: Weights) -> tuple[Weights, Float[Array, ""],
     """The mean of stacked networks, its squared change, and their mean squared distance to it."""
     mean = jax.tree.map(lambda a: a.mean(0), weights)
     change = sum(jnp.sum((mean[name] - before[name]) ** 2) for name in mean)
-    spread = sum(jnp.sum((a - mean[name]) ** 2) / len(a) for name, a in weights.items())
+    spread = sum(jnp.sum((a - mean[name][None]) ** 2) / len(a) for name, a in weights.items())
     return mean, jnp.asarray(change), jnp.asarray(spread)
 
 
