@@ -291,27 +291,25 @@ def test_products_have_all_derivatives_of_products(m):
 
 
 @fields
-def test_forward_and_reverse_derivatives_of_fields_are_each_others_transposes(kind):
-    """And the forward one is a difference of outputs: none is silently 0."""
+def test_forward_derivatives_of_fields_are_differences_of_their_outputs(kind):
+    """None is refused, and none silently 0."""
     spec = mlp(3, 4, 2)
     bind, parameters = functional(small(kind, spec, depth=1))
     field = bind(jiggled_parameters(parameters, 0.3))
-    x, v, out = (weights(spec, seed) for seed in range(3))
-    t = jnp.float32(0.3)
+    x, v = (weights(spec, seed) for seed in range(2))
 
     @jax.jit
-    def both(x, v, out):
-        move = lambda h: field(t, jax.tree.map(lambda a, b: a + h * b, x, v))  # noqa: E731
-        _, forward = jax.jvp(lambda x: field(t, x), (x,), (v,))
-        _, pull = jax.vjp(lambda x: field(t, x), x)
-        difference = jax.tree.map(lambda a, b: (a - b) / 2e-2, move(1e-2), move(-1e-2))
-        return forward, pull(out)[0], difference
+    def both(x, v):
+        move = lambda h: field(jnp.float32(0.3), jax.tree.map(lambda a, b: a + h * b, x, v))  # noqa: E731
+        h = jnp.array([1e-2, -1e-2])
+        ends, forward = jax.vmap(lambda h: jax.jvp(move, (h,), (jnp.ones(()),)))(h)
+        return jax.tree.map(lambda a: a.mean(0), forward), jax.tree.map(
+            lambda a: (a[0] - a[1]) / 2e-2, ends
+        )
 
-    forward, backward, difference = both(x, v, out)
-    dot = lambda a, b: sum(float((a[n] * b[n]).sum()) for n in a)  # noqa: E731
-    assert abs(dot(forward, out) - dot(v, backward)) < 1e-4 * (1 + abs(dot(forward, out)))
+    forward, difference = both(x, v)
     chex.assert_trees_all_close(forward, difference, rtol=2e-2, atol=5e-3)
-    assert dot(forward, forward) > 1e-2
+    assert all(jnp.abs(a).max() > 1e-2 for a in jax.tree.leaves(forward))
 
 
 def test_units_scale_inputs_and_outputs():

@@ -64,8 +64,8 @@ def log_determinant(space, run, x):
     def basis(x):
         directions = jnp.eye(len(ravel(x)))
         project = jax.vmap(lambda e: ravel(space.to_tangent(x, unflatten(e))))(directions)
-        values, vectors = jnp.linalg.eigh(project)
-        return vectors[:, np.argsort(values)[-space.dim :]]
+        _, vectors = jnp.linalg.eigh(project)
+        return vectors[:, -space.dim :]  # of eigenvalue 1, the others 0
 
     def change(e):
         ends = jax.vmap(lambda h: ravel(run(space.exp(x, unflatten(h * e)))))
@@ -114,32 +114,32 @@ def test_single_precision_undoes_steps_and_other_programs_take_the_same_batches(
 
 
 def test_strong_guidance_has_its_density_or_says_that_it_has_none():
-    """Down λ Σ log cosh(3 x), from steep at 0 to flat, on the whole data: no batches are drawn.
+    """Down λ Σ log cosh(3 (x - c)) on the whole data, from flat to steep: no batches are drawn.
 
-    Each coordinate's n Euler steps x ← x - 3 λ/n tanh(3 x) are one-to-one while 9 λ/n < 1.
+    The n Euler steps x ← x - 3 λ/n tanh(3 (x - c)) of a coordinate are one-to-one while 9 λ < n.
+    All that starts near c ends within rounding of it, unless c = 0, where numbers lie dense.
     """
-    valley = lambda x, key: jnp.log(jnp.cosh(3 * x)).sum()  # noqa: E731
     still = lambda t, x: jnp.zeros_like(x)  # noqa: E731
-    flow = guide(Flow(Euclidean((2,)), prediction=Velocity()), valley, 5.0, KEY)
-    x0 = flow.prior.sample(KEY)
-    for steps, known in ((64, True), (32, False)):
-        how = Integrator(steps, euler)
+    for centre, steps in ((0.0, 64), (1.0, 64), (0.0, 32)):
+        valley = lambda x, key, c=centre: jnp.log(jnp.cosh(3 * (x - c))).sum()  # noqa: E731
+        flow = guide(Flow(Euclidean((2,)), prediction=Velocity()), valley, 5.0, KEY)
+        x0, how = flow.prior.sample(KEY), Integrator(steps, euler)
         rate, x, slope = 5.0 / steps, np.asarray(x0, float), np.ones(2)
         for _ in range(steps):
-            slope *= 1 - 9 * rate / np.cosh(3 * x) ** 2
-            x = x - 3 * rate * np.tanh(3 * x)
+            slope *= 1 - 9 * rate / np.cosh(3 * (x - centre)) ** 2
+            x = x - 3 * rate * np.tanh(3 * (x - centre))
         expected = float(flow.prior.log_prob(x0)) - np.log(np.abs(slope)).sum()
         end = jnp.asarray(x, jnp.float32)
-        if not known:
-            assert jnp.isnan(jax.jit(lambda x, h=how: flow.sampler_log_prob(still, x, h))(end))
+        forth = jax.jit(lambda key, f=flow, h=how: f.sample_with_log_prob(still, key, h)[1])(KEY)
+        back = jax.jit(lambda x, f=flow, h=how: f.sampler_log_prob(still, x, h))(end)
+        if steps == 64:
+            assert abs(forth - expected) < 1e-3
+            assert abs(back - expected) < 1e-2 if centre == 0 else jnp.isnan(back)
+        else:
+            assert jnp.isnan(forth)
+            assert jnp.isnan(back)
             with pytest.raises(ValueError, match="no known density here: a step is too long"):
                 flow.sample_with_log_prob(still, KEY, how)
-            continue
-        _, forth = jax.jit(lambda key, h=how: flow.sample_with_log_prob(still, key, h))(KEY)
-        assert abs(forth - expected) < 1e-3
-        # Back from where it is flat: single precision keeps few digits of what was drawn together.
-        back = jax.jit(lambda x, h=how: flow.sampler_log_prob(still, x, h))(end)
-        assert jnp.isnan(back) or abs(back - expected) < 0.05 * abs(expected)
 
 
 def test_likelihoods_of_802_narrow_dimensions_and_their_errors():

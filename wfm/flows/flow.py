@@ -8,6 +8,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from wfm.flows import steps
@@ -232,7 +233,7 @@ class Flow(eqx.Module):
         """What `sample` draws with this key, and its log-density as in `sampler_log_prob`."""
         x0, key = self._start(key)
         sampler = self._sampler(field, integrator or Integrator())
-        x, change = steps.forth(*sampler, x0, divergence or Exact(), key)
+        x, change = steps.forth(sampler, x0, divergence or Exact(), key)
         return self.target.project(x), _known(self.prior.log_prob(x0) - change)
 
     def sampler_log_prob(
@@ -247,13 +248,23 @@ class Flow(eqx.Module):
 
         The very steps of the sampler are undone, at their times and with their batches of guidance,
         each by Newton's method, and its log-determinant subtracted. NaN, or an error where the
-        call is not compiled, if no start is found that leads to `x`, or if a step is so long there
-        that several points may go to one. `Exact` takes derivatives by all coordinates;
+        call is not compiled, if no start is found that leads to `x`, if rounding `x` changes the
+        density by a hundredth, or if a step is so long there that several points may go to one.
+        `Exact` takes derivatives by all coordinates;
         `Hutchinson` estimates, for short steps only, and needs a key.
         """
         sampler = self._sampler(field, integrator or Integrator())
-        x0, change = steps.back(*sampler, x, divergence or Exact(), key)
-        return _known(self.prior.log_prob(x0) - change)
+
+        def at(x: Point) -> Scalar:
+            x0, change = steps.back(sampler, x, divergence or Exact(), key)
+            return self.prior.log_prob(x0) - change
+
+        both = jax.tree.map(lambda *a: jnp.stack(a), x, steps.rounded(self.space, x))
+        value, near = jax.vmap(at)(both)
+        # Where the sampler brings together what number formats keep apart no longer, x says
+        # nothing of its start.
+        same = jnp.abs(value - near) <= 0.01 * jnp.maximum(1, jnp.abs(value))
+        return _known(jnp.where(same, value, jnp.nan))
 
     def _start(self, key: Key[Array, ""]) -> tuple[Point, Key[Array, ""]]:
         """A draw of the prior, and a key for what follows."""
@@ -266,8 +277,8 @@ class Flow(eqx.Module):
                 "they have no density; use a flow whose paths run where the data live"
             )
 
-    def _sampler(self, field: Field, integrator: Integrator) -> tuple[Any, ...]:
-        """The steps that `integrate` takes, for `wfm.flows.steps`."""
+    def _sampler(self, field: Field, integrator: Integrator) -> steps.Sampler:
+        """The steps that `integrate` takes."""
         self._check_density()
         if integrator.controller is not None:
             raise ValueError(
@@ -277,7 +288,7 @@ class Flow(eqx.Module):
         step = integrator.step(self.space, partial(self.velocity, field))
         times = self._times(integrator)
         land = partial(self.land, field, integrator=integrator) if self.prediction.lands else None
-        return self.space, step, (times[:-1], times[1:]), land
+        return steps.Sampler(self.space, step, times[:-1], times[1:], land)
 
     def _times(self, integrator: Integrator) -> Float[Array, " times"]:
         """From 0 to where the solver stops."""
@@ -287,9 +298,10 @@ class Flow(eqx.Module):
 
 def _known(log_prob: Scalar) -> Scalar:
     """`log_prob`, unless it is known to be NaN now, not when compiled code runs."""
-    if not isinstance(log_prob, jax.core.Tracer) and jnp.isnan(log_prob):
+    if not isinstance(log_prob, Tracer) and jnp.isnan(log_prob):
         raise ValueError(
-            "the sampler has no known density here: a step is too long to be undone, or may take "
-            "several points to one; take more steps, guide less, or use Exact for Hutchinson"
+            "the sampler has no known density here: a step is too long to be undone, may take "
+            "several points to one, or rounding hides where it started; take more steps, guide "
+            "less, use Exact for Hutchinson, or double precision"
         )
     return log_prob

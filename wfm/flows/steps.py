@@ -5,12 +5,14 @@ log p(φ(x)) = log p(x) - log|det dφ|, which is not quite that of the flow whos
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm.flows.draws import rademacher_like
 from wfm.flows.likelihood import Divergence, Linear, coordinates
 from wfm.manifolds import Manifold, Point
 from wfm.manifolds.base import Scalar
@@ -19,7 +21,19 @@ MOST_ITERATIONS = 100
 ROUNDING = 16  # of a step's end, in units of the last place of its length
 
 Move = Callable[[Point], Point]
-Intervals = tuple[Float[Array, " steps"], Float[Array, " steps"]]
+
+
+class Sampler(NamedTuple):
+    """Steps in `space` over intervals of time, from `starts` to `ends`, and then perhaps a landing.
+
+    `step` takes an interval and a point to the next point.
+    """
+
+    space: Manifold
+    step: Callable[[tuple[Any, Any], Point], Point]
+    starts: Float[Array, " steps"]
+    ends: Float[Array, " steps"]
+    land: Move | None
 
 
 def derivative(space: Manifold, move: Move, x: Point) -> tuple[Point, Linear]:
@@ -40,46 +54,36 @@ def derivative(space: Manifold, move: Move, x: Point) -> tuple[Point, Linear]:
 
 
 def forth(
-    space: Manifold,
-    step: Callable[[Any, Point], Point],
-    intervals: Intervals,
-    land: Move | None,
-    x: Point,
-    divergence: Divergence,
-    key: Key[Array, ""] | None,
+    sampler: Sampler, x: Point, divergence: Divergence, key: Key[Array, ""] | None
 ) -> tuple[Point, Scalar]:
-    """Where steps over the `intervals`, and landing, take `x`; the log-determinant of all."""
+    """Where the `sampler` takes `x`, and the log-determinant of the way."""
 
     def one(move: Move, x: Point) -> tuple[Point, Scalar]:
-        y, linear = derivative(space, move, x)
+        y, linear = derivative(sampler.space, move, x)
         return y, divergence.log_determinant(linear, x, key)
 
-    x, logs = jax.lax.scan(lambda x, t: one(lambda x: step(t, x), x), x, intervals)
-    if land is None:
+    intervals = sampler.starts, sampler.ends
+    x, logs = jax.lax.scan(lambda x, t: one(partial(sampler.step, t), x), x, intervals)
+    if sampler.land is None:
         return x, logs.sum()
-    x, last = one(land, x)
+    x, last = one(sampler.land, x)
     return x, logs.sum() + last
 
 
 def back(
-    space: Manifold,
-    step: Callable[[Any, Point], Point],
-    intervals: Intervals,
-    land: Move | None,
-    x: Point,
-    divergence: Divergence,
-    key: Key[Array, ""] | None,
+    sampler: Sampler, x: Point, divergence: Divergence, key: Key[Array, ""] | None
 ) -> tuple[Point, Scalar]:
     """What `forth` takes to `x`, and the log-determinant on the way; NaN where none is found."""
 
     def one(move: Move, end: Point) -> tuple[Point, Scalar]:
-        x = undo(space, move, end, divergence)
-        return x, divergence.log_determinant(derivative(space, move, x)[1], x, key)
+        x = undo(sampler.space, move, end, divergence)
+        return x, divergence.log_determinant(derivative(sampler.space, move, x)[1], x, key)
 
-    last = jnp.zeros(())
-    if land is not None:
-        x, last = one(land, x)
-    x, logs = jax.lax.scan(lambda x, t: one(lambda x: step(t, x), x), x, intervals, reverse=True)
+    x, last = (x, jnp.zeros(())) if sampler.land is None else one(sampler.land, x)
+    intervals = sampler.starts, sampler.ends
+    x, logs = jax.lax.scan(
+        lambda x, t: one(partial(sampler.step, t), x), x, intervals, reverse=True
+    )
     return x, logs.sum() + last
 
 
@@ -91,21 +95,31 @@ def undo(space: Manifold, move: Move, end: Point, divergence: Divergence) -> Poi
     """
     enough = ROUNDING * jnp.finfo(_norm(end).dtype).eps * (1 + _norm(end))
 
-    def unfinished(state: tuple[Point, Scalar, Array]) -> Array:
-        _, gap, n = state
-        return (gap > enough) & (n < MOST_ITERATIONS)
+    def unfinished(state: tuple[Point, Scalar, Scalar, Array]) -> Array:
+        _, gap, before, n = state
+        return ((gap > enough) | (gap < before)) & (n < MOST_ITERATIONS)  # until rounding is left
 
-    def closer(state: tuple[Point, Scalar, Array]) -> tuple[Point, Scalar, Array]:
-        x, _, n = state
+    def closer(
+        state: tuple[Point, Scalar, Scalar, Array],
+    ) -> tuple[Point, Scalar, Scalar, Array]:
+        x, before, _, n = state
         y, linear = derivative(space, move, x)
         gap = space.log(y, end)
         target = coordinates(space, x, space.transport(y, x, gap))
         by = space.frame(x, divergence.solve(linear, target))
-        return space.exp(x, by), _norm(gap), n + 1
+        return space.exp(x, by), _norm(gap), before, n + 1
 
-    start = (end, jnp.full_like(enough, jnp.inf), jnp.array(0))
-    x, gap, _ = jax.lax.while_loop(unfinished, closer, start)
+    far = jnp.full_like(enough, jnp.inf)
+    x, gap, *_ = jax.lax.while_loop(unfinished, closer, (end, far, far, jnp.array(0)))
     return jax.tree.map(lambda a: jnp.where(gap <= enough, a, jnp.nan), x)
+
+
+def rounded(space: Manifold, x: Point) -> Point:
+    """A point as near to `x` as rounding cannot tell apart."""
+    size = ROUNDING * jnp.finfo(_norm(x).dtype).eps * _norm(x)
+    signs = rademacher_like(jax.random.key(0), x)
+    step = jax.tree.map(lambda a: a * size / _norm(signs), signs)
+    return space.exp(x, space.frame(x, step))
 
 
 def _norm(x: Point) -> Scalar:
