@@ -1,4 +1,4 @@
-"""Learn a mixture of unequal bumps on a sphere or a torus with a small network.
+"""Learn a mixture of unequal bumps on a sphere, a torus or the hyperbolic plane, by a small network.
 
 python -m experiments.manifolds --config=configs/manifolds.py:sphere --workdir=runs/sphere
 
@@ -24,13 +24,15 @@ from jaxtyping import Array, Float, Key
 from experiments.command import Config, choose, main
 from experiments.workdir import Workdir
 from wfm.fields import MLPField
-from wfm.flows import Flow, Integrator, Velocity
+from wfm.flows import Flow, Integrator, Velocity, rk4
 from wfm.flows.draws import normal_like
-from wfm.manifolds import Manifold, Sphere, Torus
+from wfm.manifolds import Hyperboloid, Manifold, Sphere, Torus
 from wfm.training import flow_trainer, muon, progress_bar
 
 SHARES = jnp.array([0.5, 0.3, 0.2])
 BINS = (8, 16)
+DISK_PIXELS = 96
+DOTS = 5000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Surface:
     chart: Callable[[Array], Array]
     ranges: tuple[tuple[float, float], tuple[float, float]]
     labels: tuple[str, str]
+    # Where a point is seen in a disk of radius 1, and back, for a picture of the density itself.
+    disk: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = None
 
 
 SURFACES = {
@@ -61,7 +65,27 @@ SURFACES = {
         ranges=((-math.pi, math.pi), (-math.pi, math.pi)),
         labels=("first angle", "second angle"),
     ),
+    "hyperboloid": Surface(
+        Hyperboloid(2, std=0.7),
+        # The network reads where Poincaré's disk has the point: bounded, as the point is not.
+        coordinates=lambda x: to_disk(x),
+        chart=lambda x: jnp.stack([x[..., 0], jnp.arctan2(x[..., 2], x[..., 1])], -1),
+        ranges=((1, 5), (-math.pi, math.pi)),
+        labels=("cosh of the distance to the origin", "direction"),
+        disk=(lambda x: to_disk(x), lambda p: from_disk(p)),
+    ),
 }
+
+
+def to_disk(x: Array) -> Array:
+    """Poincaré's picture of points of the hyperboloid."""
+    return x[..., 1:] / (1 + x[..., :1])
+
+
+def from_disk(p: Array) -> Array:
+    """The points of the hyperboloid that Poincaré's disk shows at `p`."""
+    square = jnp.sum(p**2, -1, keepdims=True)
+    return jnp.concatenate([1 + square, 2 * p], -1) / (1 - square)
 
 
 def mixture(manifold: Manifold, spread: float, n: int, key: Key[Array, ""]) -> Float[Array, "n d"]:
@@ -85,8 +109,8 @@ def histogram(surface: Surface, points: Array) -> np.ndarray:
 
 def learn(
     surface: Surface, config: Config, report: Callable[[int, float], None]
-) -> tuple[Array, Array]:
-    """Data, and as many samples of a flow trained on them as the config asks for."""
+) -> tuple[Array, Array, Callable[[Array], Array]]:
+    """Data, samples of a flow trained on them (as many as the config says), its log-density."""
     keys = jax.random.split(jax.random.key(config.seed), 4)
     data = mixture(surface.manifold, config.data.spread, config.data.points, keys[0])
     # Velocities, because their mean is what a flow needs; end points have none on a closed surface.
@@ -112,7 +136,9 @@ def learn(
     how = Integrator(config.sampling.steps)
     one = lambda key: flow.sample(bind(state.average), key, how)  # noqa: E731
     samples = jax.jit(jax.vmap(one))(jax.random.split(keys[3], config.sampling.points))
-    return data, samples
+    fine = Integrator(16, rk4)
+    log_prob = jax.vmap(lambda x: flow.log_prob(bind(state.average), x, fine))
+    return data, samples, jax.jit(log_prob)
 
 
 def run(config: Config, path: str) -> None:
@@ -135,9 +161,12 @@ def _run(surface: Surface, config: Config, workdir: Workdir) -> dict[str, Any]:
             workdir.metrics.write(step=step, loss=loss)
             bar.update(step, f"loss {loss:.4f}")
 
-        data, samples = learn(surface, config, report)
+        data, samples, log_prob = learn(surface, config, report)
     true, found = histogram(surface, data), histogram(surface, samples)
     _draw(workdir / "figures" / "density.png", surface, {"data": true, "samples": found})
+    if surface.disk:
+        path = workdir / "figures" / "disk.png"
+        _draw_disk(path, surface.disk, {"data": data, "samples": samples}, log_prob)
     uniform = np.full(BINS, 1 / math.prod(BINS))
     variation = {"samples": found, "uniform": uniform}
     return workdir.finish(
@@ -156,6 +185,35 @@ def _draw(path: Any, surface: Surface, histograms: dict[str, np.ndarray]) -> Non
     for ax, (title, h) in zip(axes, histograms.items(), strict=True):
         ax.imshow(h, extent=(v0, v1, u0, u1), origin="lower", aspect="auto", vmin=0, vmax=top)
         ax.set(title=title, xlabel=surface.labels[1], ylabel=surface.labels[0])
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _draw_disk(
+    path: Any,
+    disk: tuple[Callable[[Array], Array], Callable[[Array], Array]],
+    points: dict[str, Array],
+    log_prob: Callable[[Array], Array],
+) -> None:
+    """Dots of data and samples, and the learned density with respect to the manifold's volume."""
+    to, back = disk
+    line = np.linspace(-1, 1, 2 * DISK_PIXELS + 1)[1::2]
+    grid = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    inside = (grid**2).sum(1) < 0.99
+    density = np.full(len(grid), np.nan)
+    density[inside] = np.exp(log_prob(back(jnp.array(grid[inside], jnp.float32))))
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.8), layout="constrained")
+    for ax, (title, x) in zip(axes[:2], points.items(), strict=True):
+        ax.scatter(*np.asarray(to(x[:DOTS])).T, s=2, alpha=0.3, linewidths=0)
+        ax.set(title=title)
+    shape = (DISK_PIXELS, DISK_PIXELS)
+    image = axes[2].imshow(density.reshape(shape), extent=(-1, 1, -1, 1), origin="lower", vmin=0)
+    axes[2].set(title="learned density")
+    figure.colorbar(image, ax=axes[2], label="per unit of hyperbolic area")
+    for ax in axes:
+        ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="grey"))
+        ax.set(aspect="equal", xlim=(-1.02, 1.02), ylim=(-1.02, 1.02))
+        ax.axis("off")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -1,4 +1,4 @@
-"""The flow, which knows nothing of weights, learns densities on the sphere and the torus."""
+"""The flow, which knows nothing of weights, learns densities on surfaces."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from experiments.manifolds import SURFACES, histogram, learn, mixture
 def test_the_learned_density_is_the_data_s(variant):
     config = get_config(variant)
     surface = SURFACES[variant]
-    _, samples = learn(surface, config, lambda step, loss: None)
+    _, samples, _ = learn(surface, config, lambda step, loss: None)
     assert np.allclose(surface.manifold.project(samples[0]), samples[0], atol=1e-5)
     # The true shares of each bin, from so many draws that their own error does not matter.
     truth = mixture(surface.manifold, config.data.spread, 400_000, jax.random.key(11))

@@ -27,7 +27,7 @@ from wfm.flows import (
     tsit5,
 )
 from wfm.flows.draws import normal_like
-from wfm.manifolds import Euclidean, Product, Sphere
+from wfm.manifolds import Euclidean, Hyperboloid, Manifold, PoincareBall, Product, Sphere
 from wfm.training import learn
 
 KEY = jax.random.key(0)
@@ -116,30 +116,83 @@ def sphere_quadrature(n_heights, n_angles):
     return jnp.array(points), jnp.array(np.repeat(w, n_angles) * 2 * np.pi / n_angles)
 
 
-@pytest.mark.parametrize("manifold", MANIFOLDS.values(), ids=MANIFOLDS)
-def test_divergence_of_a_gradient_field_is_the_laplacian_in_normal_coordinates(manifold):
-    """The trace over an orthonormal basis of the tangent space, by finite differences."""
-    if manifold is MANIFOLDS["nested"]:
-        pytest.skip("has parts without entries, which no basis reaches")
-    velocity = lambda t, x: manifold.to_tangent(  # noqa: E731
+def wavy(manifold):
+    """A tangent field without any symmetry."""
+    return lambda t, x: manifold.to_tangent(
         x, jax.tree.map(lambda a: jnp.sin(2 * a + 0.3 * jnp.roll(a, 1)), x)
     )
+
+
+def divergence_by_geodesics(manifold, velocity, x):
+    """Σₐ d/dh ⟨Eₐ, (d log_x) v(exp_x(h Eₐ))⟩: in normal coordinates the volume is flat at `x`.
+
+    By finite differences in float64, from `exp`, `log` and `inner` alone. The basis Eₐ is
+    orthonormal by the manifold's own metric.
+    """
+    h = 3e-4
+    flat, unravel = jax.flatten_util.ravel_pytree(x)
+    ravel = lambda v: jax.flatten_util.ravel_pytree(v)[0]  # noqa: E731
+    scale = lambda c, v: jax.tree.map(lambda a: c * a, v)  # noqa: E731
+    tangents = jax.vmap(lambda e: ravel(manifold.to_tangent(x, unravel(e))))(jnp.eye(flat.size))
+    inner = lambda a, b: manifold.inner(x, unravel(a), unravel(b))  # noqa: E731
+    gram = jax.jit(jax.vmap(jax.vmap(inner, (None, 0)), (0, None)))(tangents, tangents)
+    values, vectors = np.linalg.eigh(np.asarray(gram))
+    large = values > 1e-9 * values.max()
+    assert large.sum() == manifold.dim
+    basis = (vectors[:, large] / np.sqrt(values[large])).T @ tangents
+
+    def component(e, step):
+        """Of the field at exp_x(step e), pulled back to `x`, along `e`."""
+        y = manifold.exp(x, unravel(step * e))
+        v = velocity(0.0, y)
+        ends = [ravel(manifold.log(x, manifold.exp(y, scale(s * h, v)))) for s in (1, -1)]
+        return inner(e, (ends[0] - ends[1]) / (2 * h))
+
+    slope = lambda e: (component(e, h) - component(e, -h)) / (2 * h)  # noqa: E731
+    return jax.jit(jax.vmap(slope))(basis).sum()
+
+
+def check_divergence(manifold, velocity, x):
     with jax.enable_x64(True):
-        x = manifold.project(jax.tree.map(lambda a: a.astype(float), manifold.random(KEY)))
-        flat, unflatten = jax.flatten_util.ravel_pytree(x)
-        project = jax.vmap(
-            lambda e: jax.flatten_util.ravel_pytree(manifold.to_tangent(x, unflatten(e)))[0]
-        )(jnp.eye(flat.size))
-        values, vectors = np.linalg.eigh(np.asarray(project))
-        assert (values > 0.5).sum() == manifold.dim
-        total, h = 0.0, 1e-5
-        at = jax.jit(lambda e, h: velocity(0.0, manifold.exp(x, unflatten(h * e))))
-        for e in vectors[:, values > 0.5].T:
-            both = [jax.flatten_util.ravel_pytree(at(e, s * h))[0] for s in (1, -1)]
-            total += e @ (both[0] - both[1]) / (2 * h)
-    x32 = jax.tree.map(lambda a: a.astype(jnp.float32), x)
-    _, found = jax.jit(lambda x: Exact()(manifold, velocity, jnp.float32(0), x, None))(x32)
-    assert abs(found - total) < 1e-4 * (1 + abs(total))
+        expected = divergence_by_geodesics(
+            manifold, velocity, manifold.project(jax.tree.map(lambda a: a.astype(float), x))
+        )
+    _, found = jax.jit(lambda x: Exact()(manifold, velocity, jnp.float32(0), x, None))(x)
+    assert abs(found - expected) < 1e-4 * (1 + abs(expected))
+
+
+@pytest.mark.parametrize("manifold", MANIFOLDS.values(), ids=MANIFOLDS)
+def test_divergence_is_that_of_normal_coordinates(manifold):
+    if manifold is MANIFOLDS["nested"]:
+        pytest.skip("has parts without entries, which no basis reaches")
+    check_divergence(manifold, wavy(manifold), manifold.random(KEY))
+
+
+def test_a_metric_without_its_frame_or_volume_is_caught():
+    class Frameless(Hyperboloid):
+        frame = Manifold.frame
+
+    class Flat(PoincareBall):
+        log_volume = Manifold.log_volume
+
+    for stranger in (Frameless(2), Flat(2)):
+        with pytest.raises(AssertionError):
+            check_divergence(stranger, wavy(stranger), stranger.random(KEY))
+
+
+HYPERBOLIC = {"hyperboloid": Hyperboloid(3), "poincare_ball": PoincareBall(3)}
+
+
+@pytest.mark.parametrize("manifold", HYPERBOLIC.values(), ids=HYPERBOLIC)
+@pytest.mark.parametrize("size", [0.5, 1.5])
+def test_divergence_of_contraction_in_hyperbolic_space(manifold, size):
+    """v = log_x(o) has divergence -1 - (n-1) r coth r at distance r from o (half the Laplacian
+    of -r²)."""
+    o = manifold.project(jnp.zeros_like(manifold.random(KEY)))
+    a = manifold.frame(o, jnp.arange(o.size, dtype=float))
+    x = manifold.exp(o, a * (size / manifold.norm(o, a)))
+    _, found = Exact()(manifold, lambda t, x: manifold.log(x, o), 0.0, x, None)
+    np.testing.assert_allclose(found, -1 - 2 * size / np.tanh(size), rtol=1e-4)
 
 
 @pytest.mark.parametrize("gaussian", [False, True])

@@ -9,7 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wfm.manifolds import Euclidean, Product, Sphere, Torus, ZeroSum
+from wfm.manifolds import (
+    SO3,
+    SPD,
+    Euclidean,
+    Hyperboloid,
+    PoincareBall,
+    Product,
+    Sphere,
+    Torus,
+    ZeroSum,
+)
 
 MANIFOLDS = {
     "euclidean": Euclidean((2, 3)),
@@ -21,6 +31,11 @@ MANIFOLDS = {
     "conv": Sphere((3, 3, 2, 4), axes=(0, 1, 2)),
     "torus": Torus((3,)),
     "zero_sum": ZeroSum(Sphere((4, 3), radius=2.0), Sphere((4, 2), radius=2.0), axis=1),
+    "hyperboloid": Hyperboloid(3),
+    "poincare_ball": PoincareBall(2),
+    "spd": SPD(2, std=0.5),
+    "so3": SO3(),
+    "hyperbolic_product": Product({"h": Hyperboloid(2), "b": Euclidean((3,), std=0.5)}),
     "product": Product({"w": Sphere((5, 3), axes=0), "b": Euclidean((3,), std=0.5)}),
     "nested": Product(
         {
@@ -29,6 +44,11 @@ MANIFOLDS = {
         }
     ),
 }
+
+# Where projected noise is crowded at an edge, or so far out that float32 holds no more digits.
+DRAWN = [MANIFOLDS[k] for k in ("hyperboloid", "poincare_ball", "spd", "hyperbolic_product")]
+# How far away `log` still has one direction; laws go that far where a point has no antipode.
+CUT = {SO3: 2**0.5 * np.pi}
 
 
 @functools.cache
@@ -55,7 +75,9 @@ class Jitted:
         return jax.eval_shape(self.manifold.random, jax.random.key(0))
 
     def points(self, seed: int, n: int):
-        """Points all over the manifold, without the time that compiling `random` takes."""
+        """Points all over the manifold, if possible without the time that `random` compiles."""
+        if any(self.manifold is m for m in DRAWN):
+            return [self.random(jax.random.key(seed + i)) for i in range(n)]
         return [self.project(noise(self.shapes, seed + i, 3.0)) for i in range(n)]
 
 

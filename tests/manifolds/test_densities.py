@@ -8,7 +8,17 @@ import scipy.stats
 from jax.flatten_util import ravel_pytree
 
 from tests.manifolds.table import Jitted
-from wfm.manifolds import Euclidean, Product, Sphere, Torus, ZeroSum
+from wfm.manifolds import (
+    SO3,
+    SPD,
+    Euclidean,
+    Hyperboloid,
+    PoincareBall,
+    Product,
+    Sphere,
+    Torus,
+    ZeroSum,
+)
 
 N_DRAWS = 5_000
 
@@ -19,6 +29,32 @@ def circle(angle, radius=1.0):
 
 def sphere(angles, radius):
     return jnp.append(jnp.sin(angles[0]) * circle(angles[1], radius), radius * jnp.cos(angles[0]))
+
+
+def hyperboloid(a):
+    return jnp.append(jnp.cosh(a[0]), circle(a[1], jnp.sinh(a[0])))
+
+
+def turned(angle):
+    """The rotation about the last axis."""
+    return jnp.eye(3).at[:2, :2].set(circle(angle, 1)[0] * jnp.eye(2) + tilt(jnp.sin(angle)))
+
+
+def tilt(sin):
+    return sin * jnp.array([[0.0, -1.0], [1.0, 0.0]])
+
+
+def rotation(angles):
+    """By Euler's angles."""
+    swap = jnp.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    about_another = swap @ turned(angles[1]) @ swap.T
+    return turned(angles[0]) @ about_another @ turned(angles[2])
+
+
+def covariance(a):
+    """Of eigenvalues exp(a₀ ± a₁), turned."""
+    axes = turned(a[2])[:2, :2]
+    return axes * jnp.exp(a[0] + a[1] * jnp.array([[1.0, -1.0]])) @ axes.T
 
 
 TURN = (-np.pi, np.pi)
@@ -38,6 +74,14 @@ CHARTS = {
         ),
         [TURN],
     ),
+    "hyperboloid": (Hyperboloid(2, std=0.4), hyperboloid, [(0, 4), TURN]),
+    "poincare_ball": (
+        PoincareBall(2, std=0.6),
+        lambda a: circle(a[1], jnp.tanh(a[0] / 2)),
+        [(0, 5), TURN],
+    ),
+    "spd": (SPD(2, std=0.4), covariance, [(-2, 2), (0, 3), (0, np.pi)]),
+    "so3": (SO3(), rotation, [TURN, (0, np.pi), TURN]),
     "product": (
         Product({"w": Sphere((2,)), "b": Euclidean((), std=0.5)}),
         lambda a: {"w": circle(a[0]), "b": a[1]},
@@ -53,19 +97,29 @@ def statistics(x):
     return jnp.concatenate([x, x**2, x[:1] * x[-1:], tilted[None]])
 
 
-def integrals(manifold, chart, box, n=128):
-    """By the midpoint rule: the density's integral and its expectations of the statistics."""
+def quadrature(manifold, chart, box, n=None):
+    """Points of the midpoint rule, and their weights by the manifold's own volume."""
+    n = n or {1: 128, 2: 128, 3: 32}[len(box)]
     edges = [jnp.linspace(low, high, 2 * n + 1)[1::2] for low, high in box]
     grid = jnp.stack(jnp.meshgrid(*edges), axis=-1).reshape(-1, len(box))
 
     @jax.vmap
-    def weight_and_statistics(a):
-        jacobian = jax.jacobian(lambda a: ravel_pytree(chart(a))[0])(a)
-        volume = jnp.sqrt(jnp.linalg.det(jacobian.T @ jacobian))
-        return volume * jnp.exp(manifold.log_prob_random(chart(a))), statistics(chart(a))
+    def volume(a):
+        x = chart(a)
+        sides = jax.vmap(lambda e: jax.jvp(chart, (a,), (e,))[1])(jnp.eye(len(box)))
+        inner = jax.vmap(jax.vmap(manifold.inner, (None, None, 0)), (None, 0, None))
+        return x, jnp.sqrt(jnp.linalg.det(inner(x, sides, sides)))
 
-    weights, values = jax.jit(weight_and_statistics)(grid)
-    weights = weights * np.prod([(high - low) / n for low, high in box])
+    points, volumes = jax.jit(volume)(grid)
+    return points, volumes * np.prod([(high - low) / n for low, high in box])
+
+
+def integrals(manifold, chart, box):
+    """By the midpoint rule: the density's integral and its expectations of the statistics."""
+    points, weights = quadrature(manifold, chart, box)
+    evaluate = jax.vmap(lambda x: (jnp.exp(manifold.log_prob_random(x)), statistics(x)))
+    density, values = jax.jit(evaluate)(points)
+    weights = weights * density
     return weights.sum(), weights @ values
 
 

@@ -45,7 +45,7 @@ class Euclidean(Manifold):
         # By one matrix product, good to about 4 ε of the squares; near pairs by their differences.
         found = squares - 2 * jnp.matmul(x, y.T, precision="highest")
         near = found <= 2**14 * jnp.finfo(x.dtype).eps * squares
-        row = lambda a: ((y - a) ** 2).sum(1)  # noqa: E731
+        row = lambda a: ((y - a[None]) ** 2).sum(1)  # noqa: E731
         return replaced_if_any(near, found, lambda: jax.lax.map(row, x))
 
     def transport(self, x, y, v: Float[Array, "..."]) -> Float[Array, "..."]:

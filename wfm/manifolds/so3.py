@@ -120,5 +120,5 @@ def _leading_eigenvector_jvp(primals: tuple[Array], tangents: tuple[Array]) -> t
     (k,), (dk,) = primals, tangents
     v = _leading_eigenvector(k)
     moved = dk @ v
-    system = v @ k @ v * jnp.eye(4, dtype=k.dtype) - k + v[:, None] * v
+    system = v @ k @ v * jnp.eye(4, dtype=k.dtype) - k + v[:, None] * v[None]
     return v, jnp.linalg.solve(system, moved - v * (v @ moved))

@@ -78,7 +78,7 @@ class SPD(Manifold):
         # The exponential map's Jacobian is Π_{i<j} sinh(δ/2)/(δ/2), δ = |log λᵢ - log λⱼ| (Said et
         # al. 2017, arXiv 1507.01760, proposition 3).
         logs = jnp.log1p(jnp.linalg.eigvalsh(_symmetric(x) - jnp.eye(self.n, dtype=x.dtype)))
-        gaps = (logs[:, None] - logs)[jnp.triu_indices(self.n, 1)] / 2
+        gaps = (logs[:, None] - logs[None])[jnp.triu_indices(self.n, 1)] / 2
         scale = math.log(self.std * math.sqrt(2 * math.pi))
         normal = -jnp.sum((logs / self.std) ** 2) / 2 - self.dim * scale
         return normal - jnp.log(spectral.sinhc(gaps)).sum()

@@ -34,7 +34,7 @@ def expm1(a: Matrix) -> Matrix:
 def log1p(a: Matrix) -> Matrix:
     """log(1 + a), for a symmetric matrix with eigenvalues above -1."""
     values, vectors = jnp.linalg.eigh(a)
-    return vectors * jnp.log1p(values) @ vectors.T
+    return vectors * jnp.log1p(values)[None] @ vectors.T
 
 
 @log1p.defjvp
@@ -97,7 +97,7 @@ def raise_eigenvalues(a: Matrix) -> Matrix:
     """
     values, vectors = jnp.linalg.eigh(a)
     lift = jnp.maximum(_floor(values) - values, 0)
-    return jnp.where(jnp.any(lift > 0), a + vectors * lift @ vectors.T, a)
+    return jnp.where(jnp.any(lift > 0), a + vectors * lift[None] @ vectors.T, a)
 
 
 @raise_eigenvalues.defjvp

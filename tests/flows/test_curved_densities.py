@@ -1,0 +1,58 @@
+"""Learned densities on manifolds whose metric is not that of their coordinates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.manifolds.test_densities import covariance, hyperboloid, quadrature, rotation
+from tests.manifolds.test_densities import circle as circle_of
+from wfm.fields import MLPField
+from wfm.flows import Flow, Integrator, Velocity, rk4
+from wfm.flows.draws import normal_like
+from wfm.manifolds import SO3, SPD, Hyperboloid, PoincareBall
+from wfm.training import learn
+
+TURN = (-np.pi, np.pi)
+# A manifold, a chart from a box, and midpoints along each side.
+CASES = {
+    "hyperboloid": (Hyperboloid(2, std=0.5), hyperboloid, [(0, 4), TURN], 64),
+    "poincare_ball": (
+        PoincareBall(2, std=0.5),
+        lambda a: circle_of(a[1], jnp.tanh(a[0] / 2)),
+        [(0, 4), TURN],
+        64,
+    ),
+    "spd": (SPD(2, std=0.5), covariance, [(-2.5, 2.5), (0, 3), (0, np.pi)], 24),
+    "so3": (SO3(), rotation, [TURN, (0, np.pi), TURN], 20),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("space", "chart", "box", "n"), CASES.values(), ids=CASES)
+def test_a_learned_density_integrates_to_1_and_is_that_of_its_samples(space, chart, box, n):
+    points, weights = quadrature(space, chart, box, n)
+    centre = space.random(jax.random.key(5))
+
+    def draw(key):
+        return space.exp(centre, 0.4 * space.frame(centre, normal_like(key, centre)))
+
+    keys = jax.random.split(jax.random.key(0), 2000)
+    data = jax.jit(jax.vmap(draw))(keys)
+    flow = Flow(space, prediction=Velocity())
+    module = MLPField(data[0], width=32, depth=2, rngs=nnx.Rngs(0))
+    field = learn(flow, module, data, 300, batch_size=128)
+    how = Integrator(16, rk4)
+    log_prob = jax.jit(
+        lambda x: jax.lax.map(lambda x: flow.log_prob(field, x, how), x, batch_size=512)
+    )
+    density = jnp.exp(log_prob(points))
+    assert jnp.isfinite(density).all()
+    assert abs((weights * density).sum() - 1) < 0.01
+    # The mean distance of samples from the centre is the density's.
+    samples = jax.jit(jax.vmap(lambda k: flow.sample(field, k, how)))(keys)
+    distances = jax.jit(jax.vmap(lambda x: space.dist(centre, x)))
+    found, expected = distances(samples), (weights * density * distances(points)).sum()
+    assert abs(found.mean() - expected) < 4 * found.std() / len(found) ** 0.5 + 0.01
+    assert found.mean() < distances(jax.jit(jax.vmap(space.random))(keys)).mean() - 0.1

@@ -1,0 +1,150 @@
+"""Float32 where it is hardest: near points, far points, points that are none, tiny and huge numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.manifolds.table import Jitted
+from wfm.manifolds import SO3, SPD, Euclidean, Hyperboloid, PoincareBall, Product, Sphere
+from wfm.manifolds.base import safe_norm
+
+SEPARATIONS = 10.0 ** -np.arange(7)
+NEAR = {
+    "sphere_784": Sphere((785,), radius=2.0),
+    "columns": Sphere((30, 4), axes=0),
+    "circles": Sphere((2, 3), axes=0),
+    "flat": Euclidean((40,), mean=3.0),
+    "product": Product({"a": Sphere((30, 4), axes=0), "b": Euclidean((5,))}),
+    "hyperboloid": Hyperboloid(3),
+}
+
+
+@pytest.mark.parametrize("manifold", NEAR.values(), ids=NEAR)
+def test_squared_distances_keep_their_digits(manifold):
+    """To 0.1%, from one part in a million on, and 0 for copies; no pair spoils another."""
+    fast = Jitted(manifold)
+    x = fast.random(jax.random.key(0))
+    v = fast.to_tangent(x, fast.random(jax.random.key(1)))
+    v = jax.tree.map(lambda a: a / fast.norm(x, v), v)
+    ends = [fast.exp(x, jax.tree.map(lambda a, s=s: s * a, v)) for s in SEPARATIONS]
+    points = jax.tree.map(lambda *a: jnp.stack(a), x, *ends, fast.random(jax.random.key(2)))
+    found = np.asarray(fast.squared_distances(points, points))
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: a.astype("float64"), points)
+        one = jax.vmap(jax.vmap(lambda a, b: manifold.dist(a, b) ** 2, (None, 0)), (0, None))
+        exact = np.asarray(jax.jit(one)(wide, wide))
+    assert (np.diagonal(found) == 0).all()
+    np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-18)
+
+
+@pytest.mark.parametrize("manifold", [Sphere((785,)), Euclidean((785,))])
+def test_squared_distances_can_be_differentiated_at_copies(manifold):
+    x = manifold.random(jax.random.key(0))[None]
+    gradient = jax.grad(lambda x, y: manifold.squared_distances(x, y).sum())(x, x)
+    assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e20, 1e30])
+@pytest.mark.parametrize("manifold", [Sphere((4,)), Sphere((3, 2), axes=0, radius=2.0), SO3()])
+def test_projections_and_norms_of_tiny_and_huge_numbers(manifold, size):
+    fast = Jitted(manifold)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=fast.shapes.shape), "float32")
+    np.testing.assert_allclose(fast.project(size * x), fast.project(x), atol=1e-5)
+    length = size * np.linalg.norm(x)
+    np.testing.assert_allclose(safe_norm(size * x).squeeze(), length, rtol=1e-5)
+    np.testing.assert_allclose(Euclidean(x.shape).dist(0 * x, size * x), length, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "manifold",
+    [Sphere((4,)), Sphere((3, 2), axes=0), SO3(), SPD(2), Hyperboloid(3), PoincareBall(2)],
+)
+def test_project_of_nothing_is_one_point(manifold):
+    fast = Jitted(manifold)
+    zero = jnp.zeros(fast.shapes.shape)
+    point = fast.project(zero)
+    np.testing.assert_allclose(fast.project(point), point, atol=1e-6)
+    assert np.isfinite(fast.log(point, fast.random(jax.random.key(0)))).all()
+
+
+@pytest.mark.parametrize("radius", [0.3, 1.0, 7.0])
+def test_a_point_off_its_sphere_counts_as_its_projection(radius):
+    """Whatever the rounding: a dead neuron's column of zeros has one distance."""
+    fast = Jitted(Sphere((3, 2), axes=0, radius=radius))
+    x, y = fast.points(0, 2)
+    for scale in (0.5, 10.0, jnp.array([1.0, 3.0])):
+        np.testing.assert_allclose(fast.dist(x, scale * y), fast.dist(x, y), rtol=1e-5)
+        np.testing.assert_allclose(fast.dist(scale * y, x), fast.dist(x, y), rtol=1e-5)
+    dead = y.at[:, 0].set(0)
+    expected = fast.dist(x, fast.project(dead))
+    np.testing.assert_allclose(fast.dist(x, dead), expected, rtol=1e-5)
+    many = fast.squared_distances(x[None], dead[None])
+    np.testing.assert_allclose(many[0, 0], expected**2, rtol=1e-4)
+
+
+def test_far_points_agree_with_float64():
+    """Three further out from a distance of three."""
+    for manifold in (Hyperboloid(3), PoincareBall(3)):
+        fast, o = Jitted(manifold), manifold.project(jnp.zeros(Jitted(manifold).shapes.shape))
+        directions = [manifold.random(jax.random.key(i)) for i in range(3)]
+        step = lambda x, d, length: fast.exp(  # noqa: E731
+            x, fast.frame(x, d) * (length / fast.norm(x, fast.frame(x, d)))
+        )
+        x = step(o, directions[0], 3.0)
+        y = step(x, directions[1], 3.0)
+        v = fast.frame(x, directions[2])
+        with jax.enable_x64(True):
+            wide = [manifold.project(a.astype("float64")) for a in (x, y, v)]
+            wide[2] = v.astype("float64")
+            exact = {
+                "dist": fast.dist(*wide[:2]),
+                "log": fast.log(*wide[:2]),
+                "transport": fast.transport(*wide),
+                "inner": fast.inner(wide[0], wide[2], wide[2]),
+            }
+        found = {
+            "dist": fast.dist(x, y),
+            "log": fast.log(x, y),
+            "transport": fast.transport(x, y, v),
+            "inner": fast.inner(x, v, v),
+        }
+        for name, value in found.items():
+            scale = np.abs(exact[name]).max()
+            np.testing.assert_allclose(value, exact[name], atol=3e-5 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("make", [Euclidean, Hyperboloid, PoincareBall, SPD])
+def test_a_standard_deviation_is_positive_and_finite(make, std):
+    with pytest.raises(ValueError, match="positive and finite"):
+        make((2,) if make is Euclidean else 2, std=std)
+
+
+@pytest.mark.parametrize("make", [Hyperboloid, PoincareBall, SPD])
+@pytest.mark.parametrize("n", [0, -1, 2.0])
+def test_a_number_of_dimensions_is_a_positive_integer(make, n):
+    with pytest.raises(ValueError, match="positive integer"):
+        make(n)
+
+
+def test_a_flat_space_has_a_finite_mean():
+    with pytest.raises(ValueError, match="finite"):
+        Euclidean((2,), mean=float("inf"))
+
+
+@pytest.mark.parametrize("manifold", [Hyperboloid(2), PoincareBall(2), SPD(2)])
+def test_curved_coordinates_have_no_flat_space(manifold):
+    with pytest.raises(NotImplementedError, match="use its geodesics"):
+        manifold.ambient()
+
+
+def test_second_derivatives_of_matrix_geodesics_at_repeated_eigenvalues():
+    """-½ d²/dt² of log(1 + t a) at 0 is a²/2: of an eigendecomposition it would be NaN."""
+    manifold = SPD(2)
+    eye, a = jnp.eye(2), jnp.array([[0.5, 0.2], [0.2, -0.3]])
+    along = lambda t: manifold.log(eye, eye + t * a)  # noqa: E731
+    second = jax.jacfwd(jax.jacrev(along))(0.0)
+    np.testing.assert_allclose(second, -a @ a, atol=1e-5)
+    back = jax.hessian(lambda t: manifold.exp(eye, t * a)[0, 1])(0.0)
+    np.testing.assert_allclose(back, (a @ a)[0, 1], atol=1e-5)
