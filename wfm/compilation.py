@@ -11,6 +11,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 SWITCH = "WFM_COMPILATION_CACHE"
 OFF = ("off", "0", "no", "false")
+FOLDER = "jax_compilation_cache_dir"
 MIN_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 
 
@@ -27,14 +28,14 @@ def enable_compilation_cache() -> Path | None:
     wanted = os.environ.get(SWITCH, "")
     if wanted.lower() in OFF:
         return None
-    if jax.config.jax_compilation_cache_dir:
-        return Path(jax.config.jax_compilation_cache_dir)
+    if told := getattr(jax.config, FOLDER):
+        return Path(told)
     folder = (
         Path(wanted).expanduser().absolute() if wanted else Path(pooch.os_cache("wfm")) / "compiled"
     )
     if not _writable(folder):
         return None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update(FOLDER, str(folder))
     if MIN_SECONDS.upper() not in os.environ:
         jax.config.update(MIN_SECONDS, 0.0)  # hundreds of small programs take most of the time
     compilation_cache.reset_cache()  # JAX decides at its first compilation whether it has one
