@@ -100,7 +100,7 @@ def test_a_guided_sampler_has_the_density_of_its_own_map_forth_and_back(case):
     assert abs(estimates.mean() - exact) < 4 * estimates.std() / 100**0.5
     np.testing.assert_allclose(ravel(x), ravel(drawn), atol=1e-10)
     with pytest.raises(ValueError, match="use sampler_log_prob with the integrator that samples"):
-        flow.log_prob(field, x)
+        flow.log_prob(field, space.random(KEY))
 
 
 def test_single_precision_undoes_steps_and_other_programs_take_the_same_batches():
