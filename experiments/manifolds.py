@@ -1,4 +1,4 @@
-"""Learn a mixture of unequal bumps on a sphere, a torus or the hyperbolic plane, by a small network.
+"""Learn a mixture of unequal bumps on a sphere, a torus or the hyperbolic plane.
 
 python -m experiments.manifolds --config=configs/manifolds.py:sphere --workdir=runs/sphere
 

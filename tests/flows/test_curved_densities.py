@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.manifolds.test_densities import covariance, hyperboloid, quadrature, rotation
 from tests.manifolds.test_densities import circle as circle_of
+from tests.manifolds.test_densities import covariance, hyperboloid, quadrature, rotation
 from wfm.fields import MLPField
 from wfm.flows import Flow, Integrator, Velocity, rk4
 from wfm.flows.draws import normal_like
