@@ -24,7 +24,7 @@ CASES = {
         [(0, 4), TURN],
         64,
     ),
-    "spd": (SPD(2, std=0.5), covariance, [(-2.5, 2.5), (0, 3), (0, np.pi)], 24),
+    "spd": (SPD(2, std=0.5), covariance, [(-2, 2), (0, 2.5), (0, np.pi)], 32),
     "so3": (SO3(), rotation, [TURN, (0, np.pi), TURN], 20),
 }
 
