@@ -30,7 +30,7 @@ MANIFOLDS = {
     "conv": Sphere((3, 3, 2, 4), axes=(0, 1, 2)),
     "torus": Torus((3,)),
     "hyperboloid": Hyperboloid(3, std=0.6),
-    "poincare_ball": PoincareBall(2),
+    "poincare_ball": PoincareBall(2, std=0.5),
     "spd": SPD(2, std=0.5),
     "so3": SO3(),
     "hyperbolic_product": Product({"h": Hyperboloid(2, std=0.6), "b": Euclidean((3,), std=0.5)}),
