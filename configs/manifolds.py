@@ -4,8 +4,8 @@ Command    python -m experiments.manifolds --config=configs/manifolds.py:torus -
 Variants   sphere, torus, hyperboloid
 Hardware   2 CPU cores
 Time       about 10 seconds, compilation included
-Expected   total variation from the data: sphere 0.03, torus 0.07, hyperboloid 0.04 (uniform: 0.72, 0.78,
-           0.81); of the hyperbolic plane also figures/disk.png, with the learned density
+Expected   total variation from the data: sphere 0.03, torus 0.07, hyperboloid 0.04 (uniform: 0.72,
+           0.78, 0.81); for the hyperboloid also figures/disk.png, with the learned density
 """
 
 from ml_collections import ConfigDict

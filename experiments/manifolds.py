@@ -1,4 +1,4 @@
-"""Learn a mixture of unequal bumps on a sphere, a torus or the hyperbolic plane, by a small network.
+"""Learn a mixture of unequal bumps on a sphere, a torus or the hyperbolic plane.
 
 python -m experiments.manifolds --config=configs/manifolds.py:sphere --workdir=runs/sphere
 
@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
+from matplotlib.patches import Circle
 
 from experiments.command import Config, choose, main
 from experiments.workdir import Workdir
@@ -211,7 +212,7 @@ def _draw_disk(
     axes[2].set(title="learned density")
     figure.colorbar(image, ax=axes[2], label="per unit of hyperbolic area")
     for ax in axes:
-        ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="grey"))
+        ax.add_patch(Circle((0, 0), 1, fill=False, color="grey"))
         ax.set(aspect="equal", xlim=(-1.02, 1.02), ylim=(-1.02, 1.02))
         ax.axis("off")
     figure.savefig(path, dpi=120)

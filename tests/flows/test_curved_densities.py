@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.manifolds.test_densities import covariance, hyperboloid, quadrature, rotation
 from tests.manifolds.test_densities import circle as circle_of
+from tests.manifolds.test_densities import covariance, hyperboloid, quadrature, rotation
 from wfm.fields import MLPField
 from wfm.flows import Flow, Integrator, Velocity, rk4
 from wfm.flows.draws import normal_like
@@ -24,7 +24,7 @@ CASES = {
         [(0, 4), TURN],
         64,
     ),
-    "spd": (SPD(2, std=0.5), covariance, [(-2.5, 2.5), (0, 3), (0, np.pi)], 24),
+    "spd": (SPD(2, std=0.5), covariance, [(-2, 2), (0, 2.5), (0, np.pi)], 32),
     "so3": (SO3(), rotation, [TURN, (0, np.pi), TURN], 20),
 }
 

@@ -149,7 +149,7 @@ def divergence_by_geodesics(manifold, velocity, x):
         return inner(e, (ends[0] - ends[1]) / (2 * h))
 
     slope = lambda e: (component(e, h) - component(e, -h)) / (2 * h)  # noqa: E731
-    return jax.jit(jax.vmap(slope))(basis).sum()
+    return float(jax.jit(jax.vmap(slope))(basis).sum())
 
 
 def check_divergence(manifold, velocity, x):

@@ -23,7 +23,7 @@ from wfm.flows import (
     tsit5,
     uniform,
 )
-from wfm.manifolds import Euclidean, Product, Sphere, Torus
+from wfm.manifolds import Euclidean, Hyperboloid, Product, Sphere, Torus
 
 KEY = jax.random.key(0)
 TURN = [[0, -1.0, 0.3], [1.0, 0, -0.7], [-0.3, 0.7, 0]]
@@ -68,6 +68,25 @@ def test_order_of_convergence(solver, part):
             x0, exact, space = x0["s"], exact["s"], Sphere((3,))
             field = lambda t, x: turning(t, {"s": x, "e": 0.0})["s"]  # noqa: E731
         found = slope(Flow(space, prediction=EXACT), field, x0, exact, solver, STEPS)
+    assert abs(found + ORDERS[solver]) < 0.15
+
+
+BOOST = [[0, 0.8, -0.5], [0.8, 0, -0.6], [-0.5, 0.6, 0]]
+
+
+@pytest.mark.parametrize("solver", ORDERS)
+def test_order_of_convergence_in_the_hyperbolic_plane(solver):
+    """x' = cos(3t) B x with a boost and turn B, an isometry, solved by a matrix exponential."""
+    space = Hyperboloid(2)
+
+    def field(t, x):
+        v = jnp.cos(3 * t) * jnp.array(BOOST) @ x
+        return jax.grad(lambda a: space.inner(x, space.frame(x, a), v))(jnp.zeros(3))
+
+    with jax.enable_x64(True):
+        x0 = space.project(jnp.array([0.0, 0.6, 0.8]))
+        exact = jax.scipy.linalg.expm(jnp.array(BOOST) * jnp.sin(3.0) / 3) @ x0
+        found = slope(Flow(space, prediction=EXACT), field, x0, exact, solver, STEPS[:3])
     assert abs(found + ORDERS[solver]) < 0.15
 
 

@@ -80,7 +80,7 @@ CHARTS = {
         lambda a: circle(a[1], jnp.tanh(a[0] / 2)),
         [(0, 5), TURN],
     ),
-    "spd": (SPD(2, std=0.4), covariance, [(-2, 2), (0, 3), (0, np.pi)]),
+    "spd": (SPD(2, std=0.4), covariance, [(-1.4, 1.4), (0, 1.4), (0, np.pi)]),
     "so3": (SO3(), rotation, [TURN, (0, np.pi), TURN]),
     "product": (
         Product({"w": Sphere((2,)), "b": Euclidean((), std=0.5)}),
@@ -99,7 +99,7 @@ def statistics(x):
 
 def quadrature(manifold, chart, box, n=None):
     """Points of the midpoint rule, and their weights by the manifold's own volume."""
-    n = n or {1: 128, 2: 128, 3: 32}[len(box)]
+    n = n or {1: 128, 2: 128, 3: 40}[len(box)]
     edges = [jnp.linspace(low, high, 2 * n + 1)[1::2] for low, high in box]
     grid = jnp.stack(jnp.meshgrid(*edges), axis=-1).reshape(-1, len(box))
 

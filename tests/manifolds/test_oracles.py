@@ -1,13 +1,14 @@
-"""Spheres and tori against independent implementations, in float64 where they are exact."""
+"""Manifolds against independent implementations, in float64 where they are exact."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.linalg import expm
+from scipy.linalg import expm, fractional_matrix_power, logm
+from scipy.spatial.transform import Rotation
 
-from tests.manifolds.table import Jitted
-from wfm.manifolds import Sphere, Torus
+from tests.manifolds.table import Jitted, noise
+from wfm.manifolds import SO3, SPD, Hyperboloid, PoincareBall, Sphere, Torus
 
 SPHERES = {
     "circle": Sphere((2,)),
@@ -99,3 +100,81 @@ def test_torus_takes_the_short_way_round():
     v = Torus((50,)).log(jnp.asarray(x), jnp.asarray(y))
     np.testing.assert_allclose(v, np.angle(np.exp(1j * (y - x).astype("float64"))), atol=1e-5)
     assert v[0] == pytest.approx(6 - 2 * np.pi, abs=1e-5)
+
+
+def draw_by_frame(manifold):
+    """Two points and two tangent vectors at the first, in float64."""
+    fast = Jitted(manifold)
+    x, y = (manifold.random(jax.random.key(i)).astype(float) for i in range(2))
+    u, v = (fast.frame(x, noise(x, i)) for i in (2, 3))
+    return fast, fast.project(x), fast.project(y), u, v
+
+
+GEOOPT = {
+    "Lorentz": Hyperboloid(3),
+    "PoincareBall": PoincareBall(3, std=0.7),
+    "SymmetricPositiveDefinite": SPD(3, std=0.5),
+}
+
+
+@pytest.mark.parametrize(("name", "manifold"), GEOOPT.items(), ids=GEOOPT)
+def test_curved_metrics_as_in_geoopt(name, manifold):
+    reason = "torch and geoopt are not installed: pip install -e '.[bench]'"
+    torch = pytest.importorskip("torch", reason=reason)
+    theirs = getattr(pytest.importorskip("geoopt", reason=reason), name)()
+    with jax.enable_x64(True):
+        ours, x, y, u, v = draw_by_frame(manifold)
+        results = {
+            "expmap": ours.exp(x, v),
+            "logmap": ours.log(x, y),
+            "transp": ours.transport(x, y, u),
+            "dist": ours.dist(x, y),
+            "inner": ours.inner(x, u, v),
+            "egrad2rgrad": ours.gradient(x, u),
+        }
+    x, y, u, v = (torch.from_numpy(np.array(a)) for a in (x, y, u, v))
+    arguments = {
+        "expmap": (x, v),
+        "logmap": (x, y),
+        "transp": (x, y, u),
+        "dist": (x, y),
+        "inner": (x, u, v),
+        "egrad2rgrad": (x, u),
+    }
+    for method, result in results.items():
+        expected = np.squeeze(getattr(theirs, method)(*arguments[method]).numpy())
+        np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6, err_msg=method)
+
+
+def test_matrix_geodesics_as_in_scipy():
+    with jax.enable_x64(True):
+        ours, x, y, u, v = draw_by_frame(SPD(3, std=0.7))
+        found = [ours.exp(x, v), ours.log(x, y), ours.transport(x, y, u), ours.dist(x, y)]
+    x, y, u, v = (np.asarray(a) for a in (x, y, u, v))
+    inverse = np.linalg.inv(x)
+    move = fractional_matrix_power(y @ inverse, 0.5)
+    log = logm(inverse @ y)
+    expected = [x @ expm(inverse @ v), x @ log, move @ u @ move.T, np.sqrt(np.trace(log @ log))]
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-6, 1e-3, 1.0, 3.0, np.pi - 1e-6])
+def test_rotations_as_in_scipy(angle):
+    with jax.enable_x64(True):
+        ours, x, _, u, v = draw_by_frame(SO3())
+        v = v * (2**0.5 * angle / ours.norm(x, v))
+        y = ours.exp(x, v)
+        found, moved, noisy = ours.log(x, y), ours.transport(x, y, u), ours.project(x + 0.3 * u)
+    x, u, v, y = (np.asarray(a) for a in (x, u, v, y))
+    np.testing.assert_allclose(y, x @ expm(x.T @ v), atol=1e-12)
+    change = Rotation.from_matrix(x.T @ y)
+    assert change.magnitude() == pytest.approx(angle, abs=1e-8)
+    vector = change.as_rotvec()
+    skew = np.cross(np.eye(3), vector)
+    np.testing.assert_allclose(x.T @ found, -skew, atol=1e-7)
+    half = expm(x.T @ v / 2)
+    np.testing.assert_allclose(moved, x @ half @ (x.T @ u) @ half, atol=1e-12)
+    left, _, right = np.linalg.svd(x + 0.3 * u)
+    nearest = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
+    np.testing.assert_allclose(noisy, nearest, atol=1e-12)

@@ -159,7 +159,9 @@ def _largest(leaves: list[Array]) -> Scalar:
 def check_std(std: float) -> None:
     """Refuse what is no standard deviation of a reference distribution."""
     if not 0 < std < math.inf:
-        raise ValueError(f"std is a standard deviation and must be positive and finite, got {std}")
+        raise ValueError(
+            f"std is a standard deviation: it must be finite and must be positive, got {std}"
+        )
 
 
 def check_dimension(n: int) -> None:

@@ -115,7 +115,13 @@ class Sphere(Manifold):
         cos = jnp.einsum("iak,jak->ijk", x, y, precision="highest")
         near = cos > 1 - 2**15 * jnp.finfo(cos.dtype).eps
         far = jnp.arccos(jnp.where(near, 0.0, jnp.maximum(cos, -1)))
-        row = lambda a: 2 * jnp.arcsin(safe_sqrt(jnp.sum((y - a[None]) ** 2, axis=1)) / 2)  # noqa: E731
+
+        def row(a: Array) -> Array:
+            chord, middle = y - a[None], (y + a[None]) / 2
+            rounding = jnp.sum(chord * middle, axis=1)  # the part along the radius
+            square = jnp.sum(chord**2, axis=1) - rounding**2
+            return 2 * jnp.arcsin(safe_sqrt(square) / 2)
+
         angles = replaced_if_any(near, far, lambda: jax.lax.map(row, x))
         return ((self.radius * angles) ** 2).sum(-1)
 
