@@ -79,11 +79,11 @@ def test_copies_among_hundreds_have_no_distance_and_neighbours_theirs():
     np.testing.assert_allclose(among.distances(copies), 0, atol=1e-5)
 
     flat = AsTrained(SPEC)
-    zeroed = zoo | {"dense0.bias": 0 * zoo["dense0.bias"]}
+    zeroed = zoo | {"dense1.bias": 0 * zoo["dense1.bias"]}
     among = Nearest(flat, flat.encode(weights(SPEC, 50)), zeroed, candidates=4)
     some = jax.tree.map(lambda a: a[few], zeroed)
     for size in (1e-2, 1e-4, 1e-6):
-        moved = some | {"dense0.bias": some["dense0.bias"].at[:, 1].set(size)}
+        moved = some | {"dense1.bias": some["dense1.bias"].at[:, 1].set(size)}
         np.testing.assert_allclose(among.distances(moved), size, rtol=1e-3)
 
 
