@@ -211,17 +211,17 @@ class Flow(eqx.Module):
         divergence: Divergence | None = None,
         key: Key[Array, ""] | None = None,
     ) -> LogProb:
-        """As `log_prob`, with an error: by how much half as many steps differ.
+        """As `log_prob`, with an error: twice as much as half the steps differ.
 
-        The true error of integration is smaller once steps are short enough for their order. That
-        of `Hutchinson`'s probes comes on top: it is the spread over keys.
+        Once steps are short enough for their order p, half of them differ by 2ᵖ - 1 times the error
+        of integration. That of `Hutchinson`'s probes comes on top: it is the spread over keys.
         """
         integrator = integrator or DENSITY
         value, coarse = (
             self.log_prob(field, x, how, divergence, key)
             for how in (integrator, integrator.halved())
         )
-        return LogProb(value, jnp.abs(value - coarse))
+        return LogProb(value, 2 * jnp.abs(value - coarse))
 
     def sample_with_log_prob(
         self,
