@@ -3,9 +3,10 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from wfm.manifolds.base import Manifold, Point, Scalar, Tangent
+from wfm.manifolds.base import Manifold, Point, Scalar, Tangent, safe_sqrt
 
 
 def _is_factor(node: Any) -> bool:
@@ -43,6 +44,11 @@ class Product(Manifold):
 
     def inner(self, x: Point, u: Tangent, v: Tangent) -> Scalar:
         return self._total("inner", x, u, v)
+
+    def dist(self, x: Point, y: Point) -> Scalar:
+        # From the factors' own, which may keep more digits than the norm of their logarithms.
+        squares = [d**2 for d in jax.tree.leaves(self._map("dist", x, y))]
+        return safe_sqrt(sum(squares, jnp.zeros(())))
 
     def squared_distances(self, x: Point, y: Point) -> Float[Array, "n m"]:
         return self._total("squared_distances", x, y)

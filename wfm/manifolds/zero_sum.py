@@ -31,7 +31,8 @@ class ZeroSum(Manifold):
         return self._lengthened(self.short.exp(*map(self._shortened, (x, v))))
 
     def log(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-        return self._lengthened(self.short.log(*map(self._shortened, (x, y))))
+        start = self._shortened(x)  # the end from the difference: a point's log to itself is 0
+        return self._lengthened(self.short.log(start, start + self._shortened(y - x)))
 
     def inner(
         self, x: Float[Array, "..."], u: Float[Array, "..."], v: Float[Array, "..."]
