@@ -58,8 +58,8 @@ def test_copies_with_other_logits_of_the_same_probabilities_are_not_new(nearest)
     w, key = stacked(range(12)), jax.random.key(6)
     shift = jax.random.normal(key, (12, 3, 1))  # of all outputs, by each neuron of the last layer
     copies = w | {"dense3.kernel": w["dense3.kernel"] + shift, "dense3.bias": w["dense3.bias"] + 2}
-    far = nearest.distances(stacked(range(100, 112)))
-    assert nearest.distances(copies).max() < 1e-6 * far.min()
+    # What rounding leaves, of distances between others of about 4.
+    np.testing.assert_allclose(nearest.distances(copies), 0, atol=1e-5)
 
 
 def test_copies_among_hundreds_have_no_distance_and_neighbours_theirs():

@@ -1,5 +1,6 @@
 """Ablations and their page, small."""
 
+import functools
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from experiments.command import UsageError
 from experiments.publish import mnist as mnist_page
 from experiments.publish.ablation import publish
 from tests.experiments.tiny import make_tiny, write_tasks
+from wfm.tasks import load_task
 
 
 @pytest.mark.slow
@@ -93,15 +95,22 @@ def assert_page_of_mnist(folder, run):
 def test_every_row_of_a_preset_is_a_possible_experiment_with_an_expectation(
     variant, tmp_path, monkeypatch
 ):
-    write_tasks(tmp_path, monkeypatch, "mnist")
+    official_number_of_images(tmp_path, monkeypatch)
     config = configs.get_config(variant)
     assert config.rows.keys() == config.expected.keys()
     for cell in ablation.cells_of(config).values():
         ablation.check(cell)
 
 
+def official_number_of_images(folder, monkeypatch):
+    """As many examples as MNIST has, since a schedule must leave a snapshot."""
+    monkeypatch.setattr("tests.tasks.idx_files.SIZES", {"train": 60_000, "test": 10_000})
+    monkeypatch.setattr("experiments.experiment.load_task", functools.cache(load_task))
+    write_tasks(folder, monkeypatch, "mnist")
+
+
 def test_rows_without_the_average_they_are_compared_by_are_refused(tmp_path, monkeypatch):
-    write_tasks(tmp_path, monkeypatch, "mnist")
+    official_number_of_images(tmp_path, monkeypatch)
     config = configs.get_config("tried")
     config.base.averages = (1, 2)
     with pytest.raises(UsageError, match="compared by the average of 32 networks: add 32"):

@@ -229,7 +229,10 @@ def one_number(arrays, marks):
 
 ALTERED = {
     "cast": (as_integers, "was altered or damaged since its zoo was saved"),
-    "cast, without its seal": (lambda a, m: as_integers(a, {}), "is int32; weights must be float"),
+    "cast, without its seal": (
+        lambda a, m: as_integers(a, {}),
+        "holds int32, and weights are floating-point numbers",
+    ),
     "one number": (one_number, "was altered or damaged since its zoo was saved"),
     "one number, without its seal": (
         lambda a, m: one_number(a, {}),

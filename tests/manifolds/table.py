@@ -31,11 +31,11 @@ MANIFOLDS = {
     "conv": Sphere((3, 3, 2, 4), axes=(0, 1, 2)),
     "torus": Torus((3,)),
     "zero_sum": ZeroSum(Sphere((4, 3), radius=2.0), Sphere((4, 2), radius=2.0), axis=1),
-    "hyperboloid": Hyperboloid(3, std=0.6),
+    "hyperboloid": Hyperboloid(3, std=0.5),
     "poincare_ball": PoincareBall(2, std=0.5),
     "spd": SPD(2, std=0.5),
     "so3": SO3(),
-    "hyperbolic_product": Product({"h": Hyperboloid(2, std=0.6), "b": Euclidean((3,), std=0.5)}),
+    "hyperbolic_product": Product({"h": Hyperboloid(2, std=0.5), "b": Euclidean((3,), std=0.5)}),
     "product": Product({"w": Sphere((5, 3), axes=0), "b": Euclidean((3,), std=0.5)}),
     "nested": Product(
         {

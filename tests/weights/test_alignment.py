@@ -173,7 +173,7 @@ def test_references_that_do_not_fit_are_refused():
     stacked = jax.tree.map(lambda a: a[None], weights(spec, 0))
     with pytest.raises(ValueError, match="weights do not fit the network"):
         align_all(spec, weights(spec.resize(h1=9), 0), stacked)
-    with pytest.raises(ValueError, match="weights do not fit the network"):
+    with pytest.raises(ValueError, match="one network where many are expected"):
         align_each(spec, weights(spec, 0), stacked)
     with pytest.raises(ValueError, match="at least one input"):
         ActivationMatching(jnp.zeros((0, 5)))

@@ -152,7 +152,7 @@ def test_networks_that_are_not_finite_are_left_out():
     spec.verify(bad, x)
     with pytest.raises(ValueError, match="none has finite weights"):
         spec.verify(jax.tree.map(lambda a: a[:1], bad), x)
-    with pytest.raises(ValueError, match=r"'dense1.kernel' has shape \(4,\)"):
+    with pytest.raises(ValueError, match="one network where many are expected"):
         spec.verify(weights(spec, 0), x)
 
 

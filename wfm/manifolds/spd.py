@@ -57,7 +57,7 @@ class SPD(Manifold):
 
     def project(self, x: Matrix) -> Matrix:
         # The nearest matrix is singular, and of no use: take the nearest that is well off.
-        return spectral.raise_eigenvalues(_symmetric(x))
+        return _symmetric(spectral.raise_eigenvalues(_symmetric(x)))
 
     def to_tangent(self, x: Matrix, v: Matrix) -> Matrix:
         return _symmetric(v)

@@ -117,6 +117,10 @@ class WeightSet(eqx.Module):
     def check(self, spec: WeightSpec) -> None:
         """Raise `ValueError` if empty, of other shapes than `spec`, or with non-finite weights."""
         spec.check(self.weights, batch_dims=1)
+        n = len(next(iter(self.weights.values())))
+        for name, a in {"trajectory": self.trajectory, "step": self.step, **self.metrics}.items():
+            if len(a) != n:
+                raise ValueError(f"the zoo has {n} snapshots, but {len(a)} entries of {name!r}")
         if not len(self):
             raise ValueError("the zoo is empty; train at least one network and keep a snapshot")
         if self.initial is not None:
