@@ -157,6 +157,14 @@ class WeightSet(eqx.Module):
         Checked, and its labels verified, as by `of`. A zoo that was altered since it was saved is
         refused.
         """
+        try:
+            return cls._read(path, spec, inputs)
+        except ValueError as error:
+            told = str(path) in str(error)
+            raise ValueError(str(error) if told else f"{path}: {error}") from None
+
+    @classmethod
+    def _read(cls, path: str | Path, spec: WeightSpec, inputs: Inputs | None) -> "WeightSet":
         arrays, marks = load_weights(path)
         if SEAL in marks and marks[SEAL] != digest(arrays):
             raise ValueError(
