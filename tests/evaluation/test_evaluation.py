@@ -80,7 +80,8 @@ def test_copies_among_hundreds_have_no_distance_and_neighbours_theirs():
 
     flat = AsTrained(SPEC)
     zeroed = zoo | {"dense1.bias": 0 * zoo["dense1.bias"]}
-    among = Nearest(flat, flat.encode(weights(SPEC, 50)), zeroed, candidates=4)
+    with pytest.warns(UserWarning, match="only upper bounds .* the form keeps the rescaling"):
+        among = Nearest(flat, flat.encode(weights(SPEC, 50)), zeroed, candidates=4)
     some = jax.tree.map(lambda a: a[few], zeroed)
     for size in (1e-2, 1e-4, 1e-6):
         moved = some | {"dense1.bias": some["dense1.bias"].at[:, 1].set(size)}

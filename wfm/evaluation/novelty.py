@@ -1,6 +1,7 @@
 """Are generated networks new, or copies of the ones they were learned from?"""
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -36,8 +37,9 @@ class Nearest:
     `candidates` that are nearest once all are aligned to one common `reference`, a point of
     `form`, are aligned in pairs. `excess` measures what that misses.
 
-    Networks that hold NaN or infinity have distance NaN, or are left out of the training
-    networks, and a warning names them.
+    Where the form keeps a symmetry (`symmetries_left`) a warning says that distances are upper
+    bounds only. Networks that hold NaN or infinity have distance NaN, or are left out of the
+    training networks, and a warning names them.
     """
 
     def __init__(
@@ -49,6 +51,12 @@ class Nearest:
         matching: Matching = BY_WEIGHTS,
     ):
         check_count("candidates", candidates)
+        if left := form.symmetries_left():
+            warnings.warn(
+                f"distances are only upper bounds of those of the quotient: the form keeps "
+                f"{'; '.join(left)}",
+                stacklevel=2,
+            )
         self.form = form
         self.reference = reference
         self.matching = matching

@@ -127,9 +127,9 @@ class Manifold(eqx.Module):
 
 
 def safe_sqrt(s: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Square root whose derivative at 0 is 0 instead of infinite."""
-    positive = s > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, s, 1.0)), 0.0)
+    """Square root whose derivative at 0 is 0 instead of infinite. NaN stays NaN."""
+    none = s <= 0
+    return jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, s)))
 
 
 def safe_norm(x: Float[Array, "..."], axes: Any = None) -> Float[Array, "..."]:
