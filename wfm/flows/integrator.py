@@ -49,16 +49,16 @@ class Integrator(eqx.Module):
     def __check_init__(self):
         if self.steps < 1:
             raise ValueError(f"integration needs at least 1 step, got {self.steps}")
-        with jax.ensure_compile_time_eval():
-            times = self.grid(self.steps)
-            rising = isinstance(times, Tracer) or bool((times[1:] > times[:-1]).all())
-        if not rising:
-            raise ValueError("the times of a grid must rise from each to the next")
 
     def times(self) -> Float[Array, " times"]:
         """The grid from 0 to 1: the same numbers in all programs, since guides draw by them."""
         with jax.ensure_compile_time_eval():
-            return self.grid(self.steps)
+            times = self.grid(self.steps)
+            # Not when it is made, which may be at import: processes must find each other first.
+            rising = isinstance(times, Tracer) or bool((times[1:] > times[:-1]).all())
+        if not rising:
+            raise ValueError("the times of a grid must rise from each to the next")
+        return times
 
     def halved(self) -> "Integrator":
         """Half as many steps of the same kind."""
