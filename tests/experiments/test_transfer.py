@@ -108,6 +108,7 @@ def test_runs_of_several_seeds_are_seen_as_one(config, tmp_path):
 def test_presets_of_every_variant_are_ready(variant, tmp_path, monkeypatch):
     write_tasks(tmp_path, monkeypatch, "mnist", "fashion_mnist", classes=10)
     config = configs.get_config(variant)
+    config.base.zoo.stride = 1  # the files are tiny
     lab = transfer.Lab(config)
     assert lab.other.config.task == config.task
     assert config.variant == variant

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from tests.manifolds.table import Jitted, noise
-from wfm.manifolds import SO3, SPD, Euclidean, Hyperboloid, PoincareBall, Product, Sphere
+from wfm.manifolds import (
+    SO3,
+    SPD,
+    Euclidean,
+    Hyperboloid,
+    PoincareBall,
+    Product,
+    Sphere,
+    spectral,
+)
 from wfm.manifolds.base import safe_norm
 
 SEPARATIONS = 10.0 ** -np.arange(7)
@@ -133,3 +142,13 @@ def test_a_flat_space_has_a_finite_mean():
 def test_curved_coordinates_have_no_flat_space(manifold):
     with pytest.raises(NotImplementedError, match="use its geodesics"):
         manifold.ambient()
+
+
+@pytest.mark.parametrize("outer", [jax.jacfwd, jax.jacrev])
+@pytest.mark.parametrize("inner", [jax.jacfwd, jax.jacrev])
+def test_matrix_logarithms_have_second_derivatives_at_repeated_eigenvalues(outer, inner):
+    """log(1 + λ + s b) is log(1 + λ) + s b/(1 + λ) - s² b²/2(1 + λ)² + … for a number λ."""
+    b, size = jax.random.normal(jax.random.key(0), (3, 3)), 0.7
+    b = b + b.T
+    at = lambda s: spectral.log1p((size - 1) * jnp.eye(3) + s * b)  # noqa: E731
+    np.testing.assert_allclose(outer(inner(at))(0.0), -b @ b / size**2, rtol=1e-4, atol=1e-4)
