@@ -11,7 +11,7 @@ os.environ["XLA_FLAGS"] = (
 # Tests compile much and compute little. Processes that tests start inherit this.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
-# Commands keep what they compile: here, for all processes of these tests, and not at the user's.
+# Tests and the commands they start keep what they compile: for all of them, and not at the user's.
 if "WFM_COMPILATION_CACHE" not in os.environ:
     os.environ["WFM_COMPILATION_CACHE"] = tempfile.mkdtemp(prefix="wfm-compiled-")
     atexit.register(shutil.rmtree, os.environ["WFM_COMPILATION_CACHE"], ignore_errors=True)
@@ -21,6 +21,9 @@ import jax
 import jaxtyping
 import pytest
 
+from wfm import enable_compilation_cache
+
+enable_compilation_cache()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Seeds do not shrink to anything simpler, so a failure is shown as it was found.
