@@ -65,6 +65,7 @@ def assert_close(actual, expected, tolerance: float = 2e-5):
 def test_random_points_lie_on_the_manifold(manifold, seed):
     x = manifold.random(jax.random.key(seed))
     assert_close(manifold.project(x), x, 1e-6)
+    assert manifold.off(x) < 1e-5
 
 
 @every_jitted_manifold

@@ -13,7 +13,7 @@ from flax.nnx import Rngs
 
 from wfm.fields import MLPField, RelationalTransformer
 from wfm.flows import Flow, Given, Velocity, guide
-from wfm.manifolds import Torus
+from wfm.manifolds import SPD, PoincareBall, Product, Sphere, Torus
 from wfm.training import Checkpoints, Diverged, MetricsLog, Trainer, adam, flow_trainer, learn
 from wfm.weights import AsTrained, Canonical, mlp
 
@@ -78,6 +78,21 @@ BAD_POINTS = {
         Flow(FORM.manifold(), coupling=Given()),
         (jax.tree.map(lambda a: 2 * a, POINTS), POINTS),
         "x₀ of the data are off the manifold in 5 of 5 rows",
+    ),
+    "out of the ball": (
+        Flow(PoincareBall(2), prediction=Velocity()),
+        jnp.full((5, 2), 0.5).at[1].set(0.9),
+        "off the manifold in 1 of 5 rows (1)",
+    ),
+    "not symmetric": (
+        Flow(SPD(2), prediction=Velocity()),
+        jnp.stack([jnp.eye(2)] * 4 + [jnp.array([[1.0, 0.5], [0.0, 1.0]])]),
+        "off the manifold in 1 of 5 rows (4)",
+    ),
+    "off beside angles": (
+        Flow(Product((Torus((2,)), Sphere((3,)))), prediction=Velocity()),
+        (jnp.full((5, 2), 7.0), jnp.ones((5, 3))),
+        "off the manifold in 5 of 5 rows",
     ),
     "an array for a tree": (FLOW, jnp.ones((5, 3)), "the data have arrays for one array, and"),
 }

@@ -52,6 +52,16 @@ class Manifold(eqx.Module):
         The closest one where the metric is that of the surrounding coordinates.
         """
 
+    def off(self, x: Point) -> Scalar:
+        """How far the arrays of `x` are from a point, over the largest entry: 0, but for rounding.
+
+        By default the way to `project`. Where that chooses among names of one point, as among
+        angles, override this.
+        """
+        size = lambda a: jnp.abs(a).max(initial=1e-30)  # noqa: E731
+        gap = lambda a, b: jnp.abs(a - b).max(initial=0) / size(a)  # noqa: E731
+        return jnp.stack(jax.tree.leaves(jax.tree.map(gap, x, self.project(x)))).max()
+
     @abc.abstractmethod
     def to_tangent(self, x: Point, v: Tangent) -> Tangent:
         """Orthogonal projection of an ambient vector onto the tangent space at `x`."""

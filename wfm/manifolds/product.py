@@ -59,6 +59,9 @@ class Product(Manifold):
     def project(self, x: Point) -> Point:
         return self._map("project", x)
 
+    def off(self, x: Point) -> Scalar:
+        return jnp.stack(jax.tree.leaves(self._map("off", x))).max()
+
     def to_tangent(self, x: Point, v: Tangent) -> Tangent:
         return self._map("to_tangent", x, v)
 

@@ -35,6 +35,9 @@ class Torus(Manifold):
         # Not `(x + π) % 2π - π`, which rounds small differences of angles away.
         return x - 2 * math.pi * jnp.round(x / (2 * math.pi))
 
+    def off(self, x: Float[Array, "..."]) -> Scalar:
+        return jnp.zeros(())  # any number is an angle
+
     def to_tangent(self, x, v: Float[Array, "..."]) -> Float[Array, "..."]:
         return v
 

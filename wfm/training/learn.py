@@ -81,9 +81,8 @@ def _check_stack(manifold: Manifold, points: Any, what: str) -> None:
             f"{what} are NaN or infinite in {len(rows)} rows ({some(rows)}); leave them out"
         )
     try:
-        manifold.ambient()
-        off = numbers(_distance_off(manifold, points))
-    except NotImplementedError:  # a chart, where `project` chooses among names of one point
+        off = numbers(_off(manifold, points))
+    except NotImplementedError:
         return
     if off is not None and (rows := np.flatnonzero(~(off <= OFF)).tolist()):
         raise ValueError(
@@ -125,11 +124,5 @@ def _name(path: Any) -> str:
 
 
 @eqx.filter_jit
-def _distance_off(manifold: Manifold, points: Any) -> Float[Array, " n"]:
-    """How far each point is from its projection, relative to the largest entry of each array."""
-
-    def one(x: Point) -> Array:
-        gap = lambda a, b: jnp.abs(a - b).max() / jnp.maximum(jnp.abs(a).max(), 1e-30)  # noqa: E731
-        return jnp.stack(jax.tree.leaves(jax.tree.map(gap, x, manifold.project(x)))).max()
-
-    return map_batched(one, points, AT_ONCE)
+def _off(manifold: Manifold, points: Any) -> Float[Array, " n"]:
+    return map_batched(manifold.off, points, AT_ONCE)
