@@ -46,32 +46,40 @@ Panel = tuple[Callable[[Axes], None], str]  # what draws a figure, and its capti
 
 def table(results: Mapping[str, Any]) -> str:
     """The comparison as text."""
-    lines = [f"{'':28}{'accuracy':>17}{'loss':>17}{'novelty':>10}{'disagrees':>10}"]
+    lines = [f"{'':28}{'accuracy':>17}{'loss':>17}{'novelty':>17}{'disagrees':>11}"]
     for row in (r for r in ROWS if r in results):
         title, figures = ROWS[row], figures_of(results, row)
         line = f"{title:28}" + "".join(
             f"{figures[m]['value']:>9.4f} ± {figures[m]['std']:.3f}" for m in ("accuracy", "loss")
         )
-        for metric in ("novelty", "disagreement"):
-            line += f"{figures[metric]['value']:>10.3f}" if metric in figures else ""
+        if "novelty" in figures:
+            line += f"{with_error(figures['novelty']):>17}{figures['disagreement']['value']:>11.3f}"
         lines.append(line)
     return "\n".join([*lines, "", EXPLANATION, _cost(results)])
 
 
 EXPLANATION = (
     "Novelty: median geodesic distance to the nearest network that the flow was trained on, up to\n"
-    "permutation and rescaling, over that of held-out trajectories. Disagrees: mean share of\n"
-    "test inputs classified otherwise than by the training network that agrees most."
+    "permutation and rescaling, over that of held-out trajectories, ± its standard error.\n"
+    "Disagrees: mean share of test inputs classified otherwise than by the training network that\n"
+    "agrees most. Other ± are standard deviations over networks."
 )
 
 
+def with_error(figure: Mapping[str, Any]) -> str:
+    """A value, and its standard error where there is one."""
+    error = figure.get("error")
+    return f"{figure['value']:.3f}" + ("" if error is None else f" ± {error:.3f}")
+
+
 def figures_of(results: Mapping[str, Any], row: str) -> dict[str, dict[str, Any]]:
-    """Value and spread of every figure of one row."""
+    """Value, and spread or standard error, of every figure of one row."""
     figures = {m: {"value": v["mean"], "std": v["std"]} for m, v in results[row].items()}
     novelty = results["novelty"]
     if row in novelty["distance"]:
         ratio = novelty["distance"][row] / novelty["distance"]["held_out"]
-        figures["novelty"] = {"value": ratio, "std": None}
+        error = novelty.get("ratio_error") if row == "samples" else None
+        figures["novelty"] = {"value": ratio, "std": None, "error": error}
         figures["disagreement"] = {"value": novelty["disagreement"][row], "std": None}
     return figures
 

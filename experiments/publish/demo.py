@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.command import differences
 from experiments.publish import page
-from experiments.report import ROWS, figures_of
+from experiments.report import ROWS, figures_of, with_error
 
 COMMAND = "python -m experiments.uci --config=configs/uci.py"
 OTHERS = f"""## Other settings
@@ -41,7 +41,7 @@ def markdown_table(results: dict[str, Any]) -> str:
             f"{figures[m]['value']:.3f} ± {figures[m]['std']:.3f}" for m in ("accuracy", "loss")
         ]
         for metric in ("novelty", "disagreement"):
-            cells.append(f"{figures[metric]['value']:.3f}" if metric in figures else "")
+            cells.append(with_error(figures[metric]) if metric in figures else "")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -61,7 +61,7 @@ def comparison_table(runs: Sequence[Path]) -> str:
             for metric in ("accuracy", "loss")
             for row in ("target", "samples")
         ]
-        cells.append(f"{results['novelty']['ratio']:.3f}")
+        cells.append(with_error(figures_of(results, "samples")["novelty"]))
         lines.append(f"| {', '.join(changes) or '(nothing)'} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -27,6 +27,7 @@ def finished_run(folder, accuracy, **config):
     results = dict.fromkeys(ROWS, spread) | {
         "novelty": {
             "ratio": 0.5,
+            "ratio_error": 0.02,
             "distance": {"samples": 1.0, "held_out": 2.0},
             "disagreement": {"samples": 0.0, "held_out": 0.0},
         },
@@ -47,7 +48,7 @@ def test_a_page_and_its_records(tmp_path):
     publish(tmp_path / "docs" / "page", [run, other])
     page = (tmp_path / "docs" / "page.md").read_text()
     assert "`make demo`. Seed 7; a machine; seconds" in page
-    assert "| samples of the flow | 0.750 ± 0.010 | 0.750 ± 0.010 | 0.500 | 0.000 |" in page
+    assert "| samples of the flow | 0.750 ± 0.010 | 0.750 ± 0.010 | 0.500 ± 0.020 | 0.000 |" in page
     assert "| (nothing) | 0.7500 ± 0.010 |" in page
     assert "| flow.b 2.0 | 0.2500 ± 0.010 |" in page
     assert (tmp_path / "docs" / "page.png").read_bytes() == b"picture"
