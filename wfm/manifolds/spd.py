@@ -19,7 +19,8 @@ class SPD(Manifold):
     Densities are with respect to its volume. `random` is the matrix exponential of `std` times a
     symmetric matrix that is standard normal in the metric at the identity. The congruence by a
     Cholesky factor L of x is an isometry that takes the identity to x, so all is done at the
-    identity. Eigenvalues hold their logarithm to a relative rounding of the condition number.
+    identity. Eigenvalues hold their logarithm to a relative rounding of the condition number, and
+    where that is above 1/ε, no factor is found and what is asked there is NaN.
     Formulas: Pennec, Fillard & Ayache (2006), 'A Riemannian Framework for Tensor Computing';
     Bhatia (2007), 'Positive Definite Matrices', chapter 6.
     """
