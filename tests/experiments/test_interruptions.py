@@ -1,6 +1,5 @@
 """The experiment stopped by SIGTERM and killed in the midst of its zoo, as a user would see it."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,10 +17,9 @@ LONG += ["--config.field.kind=mlp", "--config.zoo.at_once=1"]
 LONG += ["--config.zoo.epochs=400", "--config.zoo.stride=100"]
 
 
-def start(workdir, cache):
+def start(workdir):
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.uci", CONFIG, f"--workdir={workdir}", *LONG],
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -36,16 +34,16 @@ def wait_for(process, seen):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_and_stopped_ends_as_one_that_was_not(tmp_path):
-    cache, run, whole = tmp_path / "cache", tmp_path / "run", tmp_path / "whole"
+    run, whole = tmp_path / "run", tmp_path / "whole"
     groups = run / "zoo" / "groups"
-    process = start(run, cache)
+    process = start(run)
     wait_for(process, lambda: len(list(groups.glob("*.safetensors"))) >= 2)
     process.kill()
     process.communicate()
     finished = {p: p.stat().st_mtime_ns for p in groups.glob("*.safetensors")}
     assert 2 <= len(finished) < 8  # of eight groups
 
-    process = start(run, cache)
+    process = start(run)
     wait_for(process, lambda: len(list(groups.glob("*.safetensors"))) > len(finished))
     assert all(p.stat().st_mtime_ns == t for p, t in finished.items())  # not trained again
     metrics = run / "metrics.jsonl"
@@ -58,7 +56,7 @@ def test_a_run_that_is_killed_and_stopped_ends_as_one_that_was_not(tmp_path):
     assert "Traceback" not in error
 
     for folder in (run, whole):
-        process = start(folder, cache)
+        process = start(folder)
         out, error = process.communicate()
         assert process.returncode == 0, error
         assert "samples" in out

@@ -1,7 +1,6 @@
 """The experiment as a user runs it: a small run, resuming, and wrong input."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -29,12 +28,10 @@ SMALL = [
 ]
 
 
-def command(*arguments, cache):
-    """Run the experiment in a process of its own; `cache` keeps what was compiled, for the next."""
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+def command(*arguments):
+    """Run the experiment in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "experiments.uci", *arguments],
-        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -61,8 +58,8 @@ VARIANTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
-    config, cache = f"--config=configs/uci.py:{kind}", tmp_path / "compiled"
-    first = command(config, f"--workdir={tmp_path / 'a'}", *SMALL, *VARIANTS[kind], cache=cache)
+    config = f"--config=configs/uci.py:{kind}"
+    first = command(config, f"--workdir={tmp_path / 'a'}", *SMALL, *VARIANTS[kind])
     assert first.returncode == 0, first.stderr
     for name in ("config.json", "metrics.jsonl", "samples.safetensors", "zoo/zoo.safetensors"):
         assert (tmp_path / "a" / name).stat().st_size > 0
@@ -88,21 +85,21 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path, kind):
     if kind != "geometric":
         return
     # The same command again: nothing is done twice, and the same is printed.
-    again = command(config, f"--workdir={tmp_path / 'a'}", *SMALL, cache=cache)
+    again = command(config, f"--workdir={tmp_path / 'a'}", *SMALL)
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
     # Elsewhere, from a copy that has no results yet: zoo and training are there already.
     other = tmp_path / "b"
     shutil.copytree(tmp_path / "a", other)
     (other / "results.json").unlink()
     (other / "report.html").unlink()
-    resumed = command(config, f"--workdir={other}", *SMALL, cache=cache)
+    resumed = command(config, f"--workdir={other}", *SMALL)
     assert resumed.returncode == 0, resumed.stderr
     assert (other / "report.html").exists()
     repeated = json.loads((other / "results.json").read_text())
     for row in ("target", "samples", "novelty"):
         assert repeated[row] == results[row]
     # With another config the folder is refused and stays as it was.
-    refused = command(config, f"--workdir={other}", *SMALL, "--config.seed=3", cache=cache)
+    refused = command(config, f"--workdir={other}", *SMALL, "--config.seed=3")
     assert refused.returncode == 1
     assert "another config (different: seed); choose another --workdir" in refused.stderr
     assert json.loads((other / "results.json").read_text()) == repeated
@@ -205,7 +202,7 @@ def test_wrong_input_is_refused_in_one_sentence(tmp_path, capsys, arguments, mes
 def test_a_user_with_one_cpu_device_is_told_how_to_have_more(tmp_path, monkeypatch):
     monkeypatch.delenv("XLA_FLAGS")
     run = ["--config=configs/uci.py", f"--workdir={tmp_path / 'run'}", "--config.devices=8"]
-    refused = command(*run, cache=tmp_path / "compiled")
+    refused = command(*run)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1] == (
         "error: 8 devices asked for, but JAX sees 1 (cpu); ask for no more, or make more of a CPU "
@@ -214,7 +211,7 @@ def test_a_user_with_one_cpu_device_is_told_how_to_have_more(tmp_path, monkeypat
     assert not (tmp_path / "run").exists()
     # What the sentence says helps: now only the batch is refused.
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "8")
-    told = command(*run, "--config.training.batch_size=20", cache=tmp_path / "compiled")
+    told = command(*run, "--config.training.batch_size=20")
     assert "a batch of 20 does not divide among 8 devices" in told.stderr
 
 
