@@ -2,8 +2,8 @@
 
 Command    python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
 Variants   euclidean, normalized, geometric
-Hardware   2 CPU cores, 2.6 GB
-Time       5 minutes; 7.5 the first time, which compiles
+Hardware   2 CPU cores, 2.8 GB
+Time       7.5 minutes the first time, compilation included
 Expected   geometric: samples 0.980 ± 0.007 accuracy, 0.067 ± 0.009 loss, novelty 0.95;
            zoo 0.978 ± 0.007, 0.069 ± 0.016 (docs/results/demo.md)
 """

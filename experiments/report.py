@@ -78,9 +78,10 @@ def figures_of(results: Mapping[str, Any], row: str) -> dict[str, dict[str, Any]
     novelty = results["novelty"]
     if row in novelty["distance"]:
         ratio = novelty["distance"][row] / novelty["distance"]["held_out"]
-        error = novelty.get("ratio_error") if row == "samples" else None
-        figures["novelty"] = {"value": ratio, "std": None, "error": error}
+        figures["novelty"] = {"value": ratio, "std": None, "error": None}
         figures["disagreement"] = {"value": novelty["disagreement"][row], "std": None}
+    if row == "samples":  # without those that have no distance
+        figures["novelty"] |= {"value": novelty["ratio"], "error": novelty.get("ratio_error")}
     return figures
 
 
