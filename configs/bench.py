@@ -1,6 +1,6 @@
-"""What `experiments.bench` times.
+"""What is timed of this code, and of PyTorch beside it.
 
-Command    python -m experiments.bench --config=configs/bench.py --workdir=runs/bench
+Command    python -m experiments run bench --workdir=runs/bench
 Hardware   2 CPU cores, 24 GB, nothing else running; torch and geoopt (the extra `bench`)
 Time       21 minutes
 Expected   docs/results/bench.md
@@ -9,6 +9,10 @@ Expected   docs/results/bench.md
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from experiments.bench.page import Bench
+from experiments.pages import Cost
+from experiments.study import Study
 
 CORES = 2
 # This code makes a device of each core: two devices with a core each beat one with both.
@@ -22,12 +26,13 @@ MOST_FOR_ALL_PAIRS = 200  # hidden neurons, beyond which memory ends
 ALIGNED = {"weights": 4000, "activations": 4000, "sinkhorn_l2": 250, "sinkhorn_mid": 250}
 
 
-def get_config() -> ConfigDict:
+def get_study() -> Study:
     """All cases by name: module and function below `experiments.bench`, options, environment."""
     config: Any = ConfigDict()
     config.seed = 0
     config.cases = _rivals() | _growth() | _rest()
-    return config
+    page = (Cost(), Bench("Seconds and memory against the number of weights"))
+    return Study("bench", config, ("bench",), page=page)
 
 
 def _ours(case: str, **options: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""From N(0, 1) to N(1, 1) on the weights of 30-16-16-2: `experiments.gaussian`.
+"""From N(0, 1) to N(1, 1) on the weights of 30-16-16-2.
 
-Command    python -m experiments.gaussian --config=configs/gaussian.py --workdir=runs/gaussian
+Command    python -m experiments run gaussian --workdir=runs/gaussian
 Hardware   2 CPU cores
 Time       6 minutes
 Expected   docs/results/gaussian.md
@@ -10,8 +10,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from experiments.pages import Cost, Picture, Table, metric, number
+from experiments.study import Study
 
-def get_config() -> ConfigDict:
+
+def get_study() -> Study:
     """A preset of minutes; the thesis trains 20,000 steps with batches of 16."""
     config: Any = ConfigDict()
     config.seed = 0
@@ -23,4 +26,21 @@ def get_config() -> ConfigDict:
     )
     config.training.report_every = 50
     config.sampling = ConfigDict({"networks": 200, "steps": 100, "noise": 0.05, "rate": 1.0})
-    return config
+    return Study("gaussian", config, ("gaussian",), page=PAGE)
+
+
+COLUMNS = {
+    "mean": "mean",
+    "std": "std (true: 1)",
+    "std_of_means": "std of network means (true: 1)",
+}
+PAGE = (
+    Cost(),
+    Table(
+        "field, sampling",
+        ("field", "sampling"),
+        tuple(metric(title, name, number(3)) for name, title in COLUMNS.items()),
+        {"metric": tuple(COLUMNS)},
+    ),
+    Picture("Weights and mean weights of samples, beside the truth", "gaussian.png"),
+)

@@ -1,84 +1,130 @@
-"""New networks for small data sets: `experiments.uci`.
+"""Nine flows on three small data sets, beside the thesis's table, and barriers of their zoos.
 
-Command    python -m experiments.uci --config=configs/uci.py:geometric --workdir=runs/demo
-Variants   euclidean, normalized, geometric
-Hardware   2 CPU cores, 2.8 GB
-Time       7.5 minutes the first time, compilation included
-Expected   geometric: samples 0.980 ± 0.007 accuracy, 0.067 ± 0.009 loss, novelty 0.95;
-           zoo 0.978 ± 0.007, 0.069 ± 0.016 (docs/results/demo.md)
+Command    python -m experiments run uci --workdir=runs/uci --only=task=wine
+Hardware   2 CPU cores, 3.3 GB
+Time       31 minutes breast_cancer, 22 digits, 16 wine
+Expected   docs/results/uci.md
 """
 
-from ml_collections import ConfigDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from configs.base import small
+from experiments import records as r
+from experiments.pages import (
+    Block,
+    Column,
+    Cost,
+    Each,
+    Picture,
+    Table,
+    Text,
+    each_value,
+    joined,
+    metric,
+    number,
+    over_seeds,
+    total,
+)
+from experiments.published import PUBLISHED
+from experiments.study import Row, Study
+
+KINDS = ("Euclidean", "Normalized", "Geometric")
+TASKS: dict[str, dict[str, Any]] = {
+    "breast_cancer": {},
+    "wine": {"hidden": (16,), "zoo": {"epochs": 300, "burn_in": 60}},  # an epoch is three steps
+    "digits": {"hidden": (16,)},
+}
+# Only aligned neurons have a place of their own to be told by.
+WEIGHTS: dict[str, dict[str, Any]] = {
+    "as trained": {"flow": {"align": "none"}, "field": {"own_embedding": "fixed"}},
+    "aligned": {},
+    "aligned + OT": {"flow": {"coupling": "ot"}},
+}
+# What most other systems use: a plain network of the aligned, flattened weights.
+FLAT = {"flow": {"kind": "euclidean"}, "field": {"kind": "mlp", "width": 256}}
+BARRIERS = ("barriers", "barrier_maps")
+QUALITY = joined("metric", {m: number(3, std=3) for m in ("accuracy", "loss")})
 
 
-def get_config(variant: str = "geometric") -> ConfigDict:
-    """The preset for two CPU cores, as in `make demo`."""
-    config = ConfigDict()
-    config.seed = 0
-    config.devices = 1  # that share the networks of each batch, in training and in sampling
-    config.task = "breast_cancer"
-    config.split = 1  # which random split; this one is typical (docs/results/quality.md)
-    config.hidden = (16, 16)
-    config.activation = "relu"
+def get_study() -> Study:
+    """Every flow on every data set, with three seeds."""
+    base = small()
+    base.training.steps = 500
+    base.sampling.steps = 64
+    rows = tuple(row for task in TASKS for row in _rows(task))
+    page = tuple(_section(task) for task in TASKS)
+    return Study("uci", base, ("quality", "novelty"), rows, (0, 1, 2), page)
 
-    config.zoo = ConfigDict()
-    config.zoo.path = ""  # a zoo from elsewhere, one safetensors file (docs/extending.md)
-    config.zoo.networks = 100
-    config.zoo.prior_std = 0.1
-    config.zoo.optimizer = "adam"  # or sgd, with momentum 0.9
-    config.zoo.learning_rate = 1e-3
-    config.zoo.rate = "constant"  # or cosine: the learning rate falls to 0
-    config.zoo.weight_decay = 0.0
-    config.zoo.same_batches = False  # one order of the examples for all networks: faster
-    config.zoo.epochs = 50
-    config.zoo.batch_size = 32
-    config.zoo.burn_in = 10
-    config.zoo.stride = 20
-    config.zoo.at_once = 100  # networks trained at a time; an interrupted run keeps those done
-    config.zoo.held_out = 0.15  # share of trajectories that the flow never sees
 
-    config.flow = ConfigDict()
-    config.flow.kind = variant
-    config.flow.align = "weights"  # none, weights, activations, sinkhorn_l2, …_mid, …_rnd
-    config.flow.coupling = "independent"  # ot, entropic, equivariant, trajectory
-    config.flow.last_layer = "sphere+scale"
-    config.flow.sigma = 1e-4
-    config.flow.time_b = 2.0  # t ~ Beta(1, b)
-    config.flow.prediction = "velocity"  # or end_point
-    config.flow.weighting = "arrays"  # what counts alike in the loss; or entries, or none
-
-    config.field = ConfigDict()
-    config.field.kind = "transformer"  # full_transformer, pna; or mlp: reads width and depth alone
-    config.field.width = 32
-    config.field.depth = 3
-    config.field.fold = True
-    config.field.own_embedding = "all"  # neurons with an embedding each: all, fixed, none
-    config.field.dtype = "float32"  # of the layers; bfloat16 for accelerators that have it
-
-    config.training = ConfigDict()
-    config.training.optimizer = "muon"  # or adam
-    config.training.steps = 3000
-    config.training.batch_size = 32
-    config.training.learning_rate = 2e-2
-    config.training.decay = 0.995  # of the average of the parameters
-    config.training.at_once = 8  # networks at a time; any number gives the same gradient
-    config.training.report_every = 50
-    config.training.keep = (
-        "last"  # or best: the checkpoint with the least loss on held-out networks
+def _rows(task: str) -> Iterator[Row]:
+    change: dict[str, Any] = {"task": task} | TASKS[task]
+    for kind in KINDS:
+        for weights, other in WEIGHTS.items():
+            flow = {"kind": kind.lower()} | other.get("flow", {})
+            at = {"task": task, "flow": kind, "weights": weights}
+            yield Row(at, change | other | {"flow": flow})
+    yield Row(
+        {"task": task, "flow": "flat MLP field, Euclidean", "weights": "aligned"}, change | FLAT
     )
+    zoo = {"networks": 250} | TASKS[task].get("zoo", {})
+    at = {"task": task, "networks": 250}
+    yield Row(at, change | {"zoo": zoo}, seeds=(0,), measures=BARRIERS)
 
-    config.sampling = ConfigDict()
-    config.sampling.networks = 100
-    config.sampling.steps = 4  # more: wider spread, lower quality (docs/results/quality.md)
-    config.sampling.solver = "euler"  # midpoint, rk4
-    config.sampling.grid = "uniform"  # denser_early, denser_late
-    config.sampling.noise = 0.0  # scale of a tangent step before each step
-    config.sampling.noise_start = 0.0  # from this time on
-    config.sampling.guidance = 0.0  # scale of the gradient of the training loss
-    config.sampling.guidance_rate = "constant"  # or falling: to 0 at t = 1; hill: from and to 0
-    config.sampling.guidance_at = "end_point"  # or x_t
-    config.sampling.guidance_batch = 32
-    config.sampling.guidance_input_noise = 0.0  # guidance towards robustness
-    config.sampling.chunk = 8  # networks at a time: few fit the cache of a CPU, more fill a GPU
-    config.sampling.trajectories = False  # also keep the way of each sample, in trajectories/
-    return config
+
+def _section(task: str) -> Block:
+    samples = {"set": "samples", "flow": r.known}
+    spread = (
+        metric("accuracy, over seeds", "accuracy", over_seeds(4), set="samples"),
+        metric("loss, over seeds", "loss", over_seeds(4), set="samples"),
+        metric("novelty", "novelty", number(3), set="samples"),
+        metric("disagrees", "disagreement", number(3), set="samples"),
+        metric("seconds", "seconds", total(0)),
+    )
+    zoo = (
+        Column("accuracy / loss", {}, QUALITY),
+        Column("published", {}, lambda found: _published(task, set="zoo")),
+        metric("accuracy, over seeds", "accuracy", over_seeds(4)),
+        metric("loss, over seeds", "loss", over_seeds(4)),
+    )
+    blocks = (
+        Cost(),
+        Table(
+            "flow",
+            ("flow",),
+            each_value("weights", QUALITY),
+            samples,
+            beside=lambda flow: _beside(task, flow),
+        ),
+        Table("row", ("flow", "weights"), spread, {"flow": r.known}),
+        Table("networks", ("set",), zoo, {"set": "zoo"}),
+        Text(f"Barriers between 250 networks, in nats.{_barriers(task)}"),
+        barrier_table(),
+        Picture("Barriers of all pairs", "barriers.png", task, {"task": task, "networks": 250}),
+    )
+    title = f"## {task.replace('_', ' ').capitalize()}"
+    return Each(("task",), lambda _: title, blocks, {"task": task})
+
+
+def barrier_table() -> Table:
+    """Barriers by way of aligning and kind of path."""
+    paths = ("line", "line, max", "line, train", "geodesic")
+    columns = tuple(metric(path, path, number(4, error=4)) for path in paths)
+    return Table("aligned by", ("aligned",), columns, {"aligned": r.known})
+
+
+def _published(task: str, **at: str) -> str:
+    return QUALITY(r.where(PUBLISHED, {"task": task, **at}))
+
+
+def _beside(task: str, flow: str) -> Sequence[Sequence[str]]:
+    cells = [_published(task, flow=flow, weights=weights) for weights in WEIGHTS]
+    return [["*published*", *cells]] if any(cells) else []
+
+
+def _barriers(task: str) -> str:
+    found = r.where(PUBLISHED, {"task": task, "metric": "line"})
+    if not found:
+        return ""
+    before, after = (x.value for x in found)
+    return f" Published: {before} before alignment, {after} after."

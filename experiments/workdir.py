@@ -1,27 +1,21 @@
-"""The folder of a run: its config, metrics, times and results."""
+"""The folder of a study's run: its config, records, pictures and report."""
 
 import fcntl
 import json
 import os
 import platform
-import resource
-import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from experiments.command import Config, UsageError, differences
-from wfm.training import MetricsLog
+from experiments.command import UsageError, differences
+from experiments.study import Study
+from wfm.atomic import replacing
 
-PACKAGES = ("wfm", "jax", "jaxlib", "equinox", "flax", "optax", "diffrax", "numpy", "scikit-learn")
-FOLDERS = ("checkpoints", "zoo", "figures", "trajectories")
-FILES = ("config.json", "results.json", "metrics.jsonl", "samples.safetensors", "report.html")
-OF_RESULTS = {"seconds", "peak_rss_mb", "versions"}
+FOLDERS = ("cells", "figures")
+FILES = ("config.json", "records.json", "report.html")
 DAMAGED = "is damaged; delete it to have it made again, or choose another --workdir"
 
 
@@ -31,19 +25,18 @@ class Workdir:
     So is a folder that cannot be a run's, or that another process is writing to.
     """
 
-    def __init__(self, path: str | Path, config: Config):
+    def __init__(self, path: str | Path, study: Study):
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.path)
-            self._open(json.dumps(config.to_dict(), indent=2, sort_keys=True, default=list))
+            self._open({"study": study.name, "base": study.base.to_dict()})
         except OSError as error:
             raise UsageError(
                 f"{path} cannot be the folder of a run ({error.strerror}); choose another --workdir"
             ) from None
-        self.metrics = MetricsLog(self.path / "metrics.jsonl")
 
-    def _open(self, config: str) -> None:
+    def _open(self, config: dict[str, Any]) -> None:
         for name in FOLDERS:
             if (self.path / name).exists() and not (self.path / name).is_dir():
                 raise UsageError(
@@ -54,64 +47,20 @@ class Workdir:
                 raise UsageError(
                     f"{self.path / name} is a folder where the run keeps a file; move it away"
                 )
-        file = self.path / "config.json"
-        old, new = read_json(file), json.loads(config)
+        file, text = self.path / "config.json", json.dumps(config, indent=2, default=list)
+        old, new = read_json(file), json.loads(text)
         if old is None:
-            _write(file, config + "\n")
+            with replacing(file) as partial:
+                partial.write_text(text + "\n")
         elif old != new:
-            keys = ", ".join(sorted(differences(old, new)))
+            keys = sorted(key.removeprefix("base.") for key in differences(old, new))
             raise UsageError(
-                f"{self.path} holds a run with another config (different: {keys}); "
+                f"{self.path} holds a run with another config (different: {', '.join(keys)}); "
                 "choose another --workdir or delete it"
             )
-        self.results()
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time inside towards the stage `name`, over interrupted runs too."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.metrics.write(stage=name, seconds=round(time.perf_counter() - start, 3))
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds spent in each stage, and in `total`."""
-        stages: dict[str, float] = {}
-        for record in self.metrics.read():
-            if "stage" in record:
-                stages[record["stage"]] = stages.get(record["stage"], 0) + record["seconds"]
-        stages["total"] = sum(stages.values())
-        return {name: round(seconds, 2) for name, seconds in stages.items()}
-
-    def results(self, *shown: str) -> dict[str, Any] | None:
-        """What a finished run found, if the files that it is `shown` in are there, too."""
-        found = read_json(self.path / "results.json")
-        if found is not None and not found.keys() >= OF_RESULTS:
-            raise UsageError(f"{self.path / 'results.json'} {DAMAGED}")
-        return found if all((self.path / name).exists() for name in shown) else None
-
-    def finish(
-        self,
-        results: dict[str, Any],
-        show: Callable[[dict[str, Any]], None] = lambda results: None,
-    ) -> dict[str, Any]:
-        """Write the results, with times, memory, machine and versions.
-
-        Before that `show` gets them, so that whoever finds results finds what shows them.
-        """
-        results = results | {
-            "seconds": self.seconds(),
-            "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-            "hardware": f"{os.cpu_count()} {platform.machine()} cores, {_device()}",
-            "versions": {name: version(name) for name in PACKAGES},
-        }
-        show(results)
-        _write(self.path / "results.json", json.dumps(results, indent=2) + "\n")
-        return results
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
@@ -160,14 +109,3 @@ def _lock(folder: Path) -> Lock | None:
     lock = _held.get(place) or Lock(folder)
     _held[place] = lock
     return lock
-
-
-def _write(path: Path, text: str) -> None:
-    """Write as a whole or not at all, wherever the process is killed."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
-
-
-def _device() -> str:
-    return jax.devices()[0].device_kind

@@ -12,7 +12,7 @@ from flax import nnx
 
 from experiments.bench.clock import peak_mb, timed
 from experiments.bench.flops import matmul_rate, product_flops
-from experiments.choices import COUPLINGS, matchings
+from experiments.build import COUPLINGS, matchings
 from wfm.batching import map_batched
 from wfm.devices import device_mesh, replicate, spread
 from wfm.fields import FullTransformer, GraphField, RelationalTransformer

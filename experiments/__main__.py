@@ -1,0 +1,156 @@
+"""Run studies, and write their pages.
+
+python -m experiments list
+python -m experiments run STUDY[:VARIANT] --workdir=DIR [--config.KEY=VALUE …]
+python -m experiments page STUDY[:VARIANT] [--workdir=DIR]
+
+The same command again goes on where a run was stopped, and prints one that is finished.
+"""
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from experiments import records, report
+from experiments.command import Config, UsageError, flat
+from experiments.pages import Page, write
+from experiments.runner import check, run_study
+from experiments.store import Store
+from experiments.study import FOLDER, Study, config_module, load, names
+from experiments.workdir import Workdir
+from wfm import enable_compilation_cache
+from wfm.training import Stopped
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+HELP = {"-h", "--help"}
+OPTIONS = """Options
+  STUDY[:VARIANT]           a file of configs/, or a path; its own text names its variants
+  --workdir=DIR             folder of the run
+  --store=DIR               where outputs of stages are kept; studies that share it share zoos and
+                            flows of the same settings (default: store in the workdir)
+  --only=KEY=VALUE          only rows at this coordinate; may be given several times
+  --config.KEY=VALUE        another value for a key of the config
+  --help                    this text, with the keys of the study's config"""
+
+
+class Parser(argparse.ArgumentParser):
+    """One that says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; --help tells what there is")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not argv or HELP & set(argv):
+            print(usage([a for a in argv if a not in HELP]))
+            return
+        _run(argv)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_status)
+    except (UsageError, ValueError, FileNotFoundError, RuntimeError) as error:
+        # The traceback of an error of our own tells a user nothing that its sentence does not.
+        if _raised_in(error).split(".")[0] not in ("wfm", "experiments", "__main__", "configs"):
+            raise
+        sys.exit(f"error: {error}")
+
+
+def _run(argv: Sequence[str]) -> None:
+    overrides = [a.removeprefix("--config.") for a in argv if a.startswith("--config.")]
+    options = _parser().parse_args([a for a in argv if not a.startswith("--config.")])
+    if options.verb == "list":
+        print("\n".join(_listed(name) for name in names()))
+        return
+    study = load(options.study).overridden(overrides)
+    if options.verb == "page":
+        _page(study, options.workdir)
+        return
+    if not options.workdir:
+        raise UsageError("give --workdir=DIR, the folder of the run; --help tells the rest")
+    enable_compilation_cache()
+    command = shlex.join(["python", "-m", "experiments", *argv])
+    kept = Store(options.store or Path(options.workdir) / "store", command)
+    only = _only(options.only)
+    check(study.cells(only), kept)  # before a folder is made
+    workdir = Workdir(options.workdir, study)
+    kept.open()
+    found = run_study(study, workdir, kept, only)
+    print(report.tables(study, found, workdir))
+    print(f"Report: {workdir / 'report.html'}")
+
+
+def _page(study: Study, workdir: str | None) -> None:
+    target = RESULTS / study.name
+    file = Path(workdir) / "records.json" if workdir else target.with_suffix(".json")
+    figures = Path(workdir) / "figures" if workdir else None
+    write(Page(study, records.read(file), target, figures))
+    print(f"Page: {target.with_suffix('.md')}")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m experiments", add_help=False, allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
+    verbs.add_parser("list", add_help=False)
+    run, page = (verbs.add_parser(v, add_help=False, allow_abbrev=False) for v in ("run", "page"))
+    for verb in (run, page):
+        verb.add_argument("study")
+        verb.add_argument("--workdir")
+    run.add_argument("--store")
+    run.add_argument("--only", action="append", default=[])
+    return parser
+
+
+def _only(options: Sequence[str]) -> dict[str, Any]:
+    for option in options:
+        if "=" not in option:
+            raise UsageError(f"--only={option} names no value; write --only=KEY=VALUE")
+    return dict(option.split("=", 1) for option in options)
+
+
+def _listed(name: str) -> str:
+    module = config_module(name)
+    first = (module.__doc__ or "").splitlines()[0]
+    variants = getattr(module, "VARIANTS", ())
+    return f"{name:16}{first}" + (f" Variants: {', '.join(variants)}." if variants else "")
+
+
+def usage(argv: Sequence[str]) -> str:
+    """What `--help` prints: how to call, and every key of a study's config with its value."""
+    lines = [(__doc__ or "").strip(), "", OPTIONS]
+    study = next((a for a in argv[1:] if not a.startswith("-")), None)
+    if study is None:
+        return "\n".join(lines)
+    module, config = config_module(study.partition(":")[0]), load(study).base
+    lines += ["", f"{study}: {module.__doc__ or ''}", "Keys and values of its config:"]
+    comments = _comments(config)
+    for key, value in flat(config.to_dict()).items():
+        option = f"--config.{key}={shlex.quote(str(value))}"
+        lines.append(f"  {option:48} {comments.get(key, '')}".rstrip())
+    return "\n".join(lines)
+
+
+def _comments(config: Config) -> dict[str, str]:
+    """What the files of `configs/` say behind each key."""
+    found: dict[str, str] = {}
+    for source in sorted(FOLDER.glob("*.py")):
+        found |= re.findall(r"^ *config\.([\w.]+) = .*  # (.*)$", source.read_text(), re.MULTILINE)
+    return found
+
+
+def _raised_in(error: BaseException) -> str:
+    """Name of the module whose code raised the error."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_globals["__name__"] if trace else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""From the names in a config to objects: all registries, and all that a config describes."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array
+
+from experiments.command import Config, UsageError, choose
+from experiments.memory import check_memory, least
+from experiments.sampling import Sampling
+from wfm.devices import device_mesh
+from wfm.fields import PNA, FullTransformer, GraphField, MLPField, RelationalTransformer
+from wfm.flows import (
+    BetaTime,
+    Coupling,
+    EndPoint,
+    EntropicTransport,
+    EquivariantTransport,
+    GeodesicPath,
+    Given,
+    Independent,
+    OptimalTransport,
+    Velocity,
+)
+from wfm.manifolds import Manifold, Point
+from wfm.tasks import Task, cross_entropy, load_task
+from wfm.training import Trainer, adam, muon
+from wfm.weights import (
+    ActivationMatching,
+    AsTrained,
+    Canonical,
+    Matching,
+    MidpointLoss,
+    RandomPointLoss,
+    SinkhornMatching,
+    WeightForm,
+    WeightMatching,
+    Weights,
+    WeightSpec,
+    align,
+    mlp,
+)
+from wfm.zoo import Schedule, count_held_out
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One of the three flows: the form of the weights, and the space that paths run in."""
+
+    form: Callable[[WeightSpec, str], WeightForm]
+    space: Callable[[Manifold], Manifold]
+
+
+KINDS = {
+    "euclidean": Kind(lambda network, last: AsTrained(network), lambda m: m),
+    "normalized": Kind(Canonical, lambda m: m.ambient()),
+    "geometric": Kind(Canonical, lambda m: m),
+}
+PREDICTIONS = {"end_point": EndPoint(), "velocity": Velocity()}
+OPTIMIZERS = {"adam": adam, "muon": muon}
+KEPT = {"last": False, "best": True}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# What the loss divides each array's error by, from the typical size and the number of its entries.
+WEIGHTINGS: dict[str, Callable[[float, int], float]] = {
+    "arrays": lambda size, dim: size * dim**0.5,  # arrays count alike, whatever their size
+    "entries": lambda size, dim: size,  # entries count alike: large arrays count most
+    "none": lambda size, dim: 1.0,  # the metric of the manifold
+}
+OWN_EMBEDDING: dict[str, Callable[[WeightSpec], tuple[str, ...]]] = {
+    "all": lambda spec: tuple(spec.groups),
+    "fixed": lambda spec: spec.fixed,
+    "none": lambda spec: (),
+}
+
+
+def _sgd(rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientTransformation:
+    """With the momentum of the thesis (appendix, MNIST)."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum=0.9))
+
+
+def _adamw(rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientTransformation:
+    return optax.adamw(rate, weight_decay=weight_decay)
+
+
+ZOO_OPTIMIZERS = {"adam": _adamw, "sgd": _sgd}
+# From the first learning rate and the number of steps.
+ZOO_RATES = {"constant": lambda rate, steps: rate, "cosine": optax.cosine_decay_schedule}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairing:
+    """A coupling, made for the spec of the points, and what it asks of the rest."""
+
+    coupling: Callable[[WeightSpec], Coupling]
+    up_to_permutation: bool = False  # x₀'s neurons come in the order of x₁'s
+    from_initial: bool = False  # x₀ are the weights that the networks were trained from
+
+
+COUPLINGS = {
+    "independent": Pairing(lambda spec: Independent()),
+    "ot": Pairing(lambda spec: OptimalTransport()),
+    "entropic": Pairing(lambda spec: EntropicTransport()),
+    "equivariant": Pairing(lambda spec: EquivariantTransport(partial(align, spec)), True),
+    "trajectory": Pairing(lambda spec: Given(), True, from_initial=True),
+}
+
+
+def matchings(spec: WeightSpec, task: Task) -> dict[str, Matching | None]:
+    """Ways to align networks that `spec` describes, by name."""
+
+    def loss(point: Weights) -> Array:
+        return cross_entropy(jax.vmap(partial(spec.apply, point))(task.train.x), task.train.y)
+
+    return {
+        "none": None,
+        "weights": WeightMatching(),
+        "activations": ActivationMatching(task.train.x),
+        "sinkhorn_l2": SinkhornMatching(),
+        "sinkhorn_mid": SinkhornMatching(MidpointLoss(loss)),
+        "sinkhorn_rnd": SinkhornMatching(RandomPointLoss(loss)),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldKind:
+    """A vector field: how it is made, and whether it can treat hidden neurons all alike."""
+
+    make: Callable[..., nnx.Module]
+    equivariant: bool
+
+
+def _on_graph(
+    kind: type[GraphField],
+    config: Config,
+    spec: WeightSpec,
+    like: Point,
+    unit: Mapping[str, float],
+    rngs: nnx.Rngs,
+) -> nnx.Module:
+    return kind(
+        spec,
+        width=config.width,
+        depth=config.depth,
+        fold=config.fold,
+        own_embedding=OWN_EMBEDDING[config.own_embedding](spec),
+        unit=unit,
+        dtype=DTYPES[config.dtype],
+        rngs=rngs,
+    )
+
+
+def _mlp(
+    config: Config, spec: WeightSpec, like: Point, unit: Mapping[str, float], rngs: nnx.Rngs
+) -> nnx.Module:
+    return MLPField(like, width=config.width, depth=config.depth, unit=unit, rngs=rngs)
+
+
+FIELDS = {
+    "transformer": FieldKind(partial(_on_graph, RelationalTransformer), True),
+    "full_transformer": FieldKind(partial(_on_graph, FullTransformer), True),
+    "pna": FieldKind(partial(_on_graph, PNA), True),
+    "mlp": FieldKind(_mlp, False),
+}
+KEYS = ("initial", "zoo", "prior", "field", "training", "sampling", "novelty")
+
+load_once = lru_cache(maxsize=4)(load_task)  # MNIST takes seconds, and cells share it
+
+
+class Parts:
+    """Everything that a config describes, built and checked before any work begins."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.mesh = device_mesh(config.devices) if config.devices > 1 else None
+        self.task: Task = load_once(config.task, config.split)
+        (d_in,) = self.task.input_shape
+        self.network = mlp(d_in, *config.hidden, self.task.n_classes, activation=config.activation)
+        self.initial = AsTrained(self.network).manifold(config.zoo.prior_std)
+        self.quotient = Canonical(self.network)  # where networks are aligned and distances taken
+        self._of_zoo(config.zoo)
+        self._of_flow(config.flow)
+        self._of_field(config)
+        self._of_training(config.training)
+        self.sampling = Sampling.of(config, self.form, self.task.train, self.mesh)
+        snapshots = self.schedule.snapshots(len(self.task.train))
+        check_memory(least(config, self.network.n_weights, snapshots))
+        drawn = jax.random.split(jax.random.key(config.seed), len(KEYS))
+        self.keys: dict[str, Array] = dict(zip(KEYS, drawn, strict=True))
+        self.keys["validation"] = jax.random.fold_in(self.keys["training"], 1)
+
+    def _of_zoo(self, z: Config) -> None:
+        self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride, z.same_batches)
+        make = choose(ZOO_OPTIMIZERS, "zoo.optimizer", z.optimizer)
+        rate = choose(ZOO_RATES, "zoo.rate", z.rate)
+        steps = self.schedule.steps(len(self.task.train))
+        self.zoo_optimizer = make(rate(z.learning_rate, steps), z.weight_decay)
+        count_held_out(z.networks, z.held_out)  # refuses impossible shares now
+
+    def _of_flow(self, f: Config) -> None:
+        self.kind: Kind = choose(KINDS, "flow.kind", f.kind)
+        self.form = self.kind.form(self.network, f.last_layer)
+        self.prediction = choose(PREDICTIONS, "flow.prediction", f.prediction)
+        self.weighting = choose(WEIGHTINGS, "flow.weighting", f.weighting)
+        self.path, self.time = GeodesicPath(f.sigma), BetaTime(f.time_b)
+        ways = matchings(self.quotient.spec, self.task)
+        self.matching: Matching | None = choose(ways, "flow.align", f.align)
+        self.pairing: Pairing = choose(COUPLINGS, "flow.coupling", f.coupling)
+
+    def _of_field(self, config: Config) -> None:
+        field = config.field
+        self.field: FieldKind = choose(FIELDS, "field.kind", field.kind)
+        choose(DTYPES, "field.dtype", field.dtype)
+        own = choose(OWN_EMBEDDING, "field.own_embedding", field.own_embedding)(self.network)
+        equivariant = self.field.equivariant and not set(own) & set(self.network.permutable)
+        if self.pairing.up_to_permutation and not equivariant:
+            raise UsageError(
+                f"config.flow.coupling is {config.flow.coupling!r}, which orders x₀'s neurons like "
+                "x₁'s and so misleads a field that tells hidden neurons apart; set "
+                "field.kind=transformer and field.own_embedding=fixed, or flow.coupling=ot"
+            )
+
+    def _of_training(self, c: Config) -> None:
+        choose(KEPT, "training.keep", c.keep)
+        make = choose(OPTIMIZERS, "training.optimizer", c.optimizer)
+        self.optimizer = make(c.learning_rate, c.steps)
+        self.training = {
+            "batch_size": c.batch_size,
+            "decay": c.decay,
+            "at_once": c.at_once,
+            "mesh": self.mesh,
+        }
+        Trainer(lambda *_: jnp.zeros(()), self.optimizer, **self.training)
+
+    def changed(self, **changes: Any) -> "Parts":
+        """The parts of a config that differs in something."""
+        config = self.config.copy_and_resolve_references()
+        config.update(changes)
+        return Parts(config)

@@ -1,0 +1,105 @@
+"""Loss barriers between the networks of a zoo, before and after alignment in every way."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+
+import jax
+from jaxtyping import Array
+
+from experiments.build import matchings
+from experiments.measures.base import Point
+from experiments.plots import heat_maps
+from experiments.records import Figure, Figures
+from experiments.stages import Run, encode_all, permute_all
+from wfm.evaluation import barriers, mean_over_pairs
+from wfm.weights import Matching, Weights, align_all, barycentre
+
+TIMES = tuple(k / 10 for k in range(1, 10))  # where on the way the largest barrier is looked for
+PAIRWISE = ("weights", "activations")  # quick enough for each pair on its own
+SHOWN = ("none", "weights to barycentre", "sinkhorn_mid to barycentre")
+
+
+def points(run: Run) -> Iterator[Point]:
+    """Mean barriers (nats) between all pairs, by way of aligning.
+
+    Networks are the last of each trajectory, aligned in canonical form. `line` runs straight
+    between weights as trained, `geodesic` between canonical forms; `max` is the largest barrier
+    on the way instead of that half-way, `train` is on training data instead of test data.
+    """
+    for name in _ways(run):
+        yield Point({"aligned": name}, partial(_of, run, name))
+    for name in PAIRWISE:
+        yield Point({"aligned": f"{name}, each pair"}, partial(_of_each_pair, run, name))
+
+
+def maps(run: Run) -> Iterator[Point]:
+    """A picture of the barriers of all pairs, for a few ways."""
+
+    def draw(folder: Path) -> Figures:
+        heat_maps({name: _half_way(run, name) for name in SHOWN}, folder / "barriers.png")
+        return {}
+
+    yield Point({}, draw)
+
+
+def _of(run: Run, name: str, folder: Path) -> Figures:
+    p, moved = run.parts, _moved(run, name)
+    form, task, flat = p.quotient, p.task, p.initial
+    curved = encode_all(form, moved), form.manifold()
+    return {
+        "line": _mean(_half_way(run, name)),
+        "line, max": _mean(barriers(p.network, flat, moved, task.test, TIMES)),
+        "line, train": _mean(barriers(p.network, flat, moved, task.train)),
+        "geodesic": _mean(barriers(form.spec, curved[1], curved[0], task.test)),
+    }
+
+
+def _of_each_pair(run: Run, name: str, folder: Path) -> Figures:
+    p, by = run.parts, matchings(run.parts.network, run.parts.task)[name]
+    weights = run.zoo.last().weights
+    return {"line": _mean(barriers(p.network, p.initial, weights, p.task.test, matching=by))}
+
+
+@lru_cache(maxsize=len(SHOWN))
+def _half_way(run: Run, name: str) -> Array:
+    p = run.parts
+    return barriers(p.network, p.initial, _moved(run, name), p.task.test)
+
+
+def _ways(run: Run) -> dict[str, Callable[[], Weights]]:
+    """Each way to align, and the networks, so aligned."""
+    p, weights = run.parts, lambda: run.zoo.last().weights
+    found: dict[str, Callable[[], Weights]] = {"none": weights}
+    spec = p.quotient.spec
+    for name, matching in matchings(spec, p.task).items():
+        if matching is None:
+            continue
+        references = {
+            "one network": _first,
+            "barycentre": partial(barycentre, spec, matching=matching),
+        }
+        for place, reference in references.items():
+            found[f"{name} to {place}"] = partial(_align, run, matching, reference)
+    return found
+
+
+def _first(points: Weights) -> Weights:
+    return jax.tree.map(lambda a: a[0], points)
+
+
+def _align(run: Run, matching: Matching, reference: Callable[[Weights], Weights]) -> Weights:
+    p, weights = run.parts, run.zoo.last().weights
+    points = encode_all(p.quotient, weights)
+    _, found = align_all(p.quotient.spec, reference(points), points, matching)
+    return permute_all(p.network, found, weights)
+
+
+@lru_cache(maxsize=1)
+def _moved(run: Run, name: str) -> Weights:
+    return _ways(run)[name]()
+
+
+def _mean(matrix: Array) -> Figure:
+    found = mean_over_pairs(matrix)
+    return Figure(found["mean"], error=found["error"])

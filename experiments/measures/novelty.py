@@ -1,0 +1,52 @@
+"""How new networks are: in weights, up to symmetry, and in what they predict."""
+
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from experiments.measures.base import Point
+from experiments.measures.quality import sets_of
+from experiments.records import Figure, Figures
+from experiments.stages import Run
+from wfm.evaluation import median_ratio, predictions, ratio_error, smallest_disagreement
+
+SETS = ("held out", "samples", "noise", "averages", "crossed")
+
+
+def points(run: Run) -> Iterator[Point]:
+    """Of samples, held-out networks and baselines.
+
+    `novelty`: median distance to the nearest network that the flow has learned from, over that of
+    held-out trajectories. `disagreement`: mean share of test inputs classified otherwise than by
+    the network that agrees most.
+    """
+    for name in SETS:
+        yield Point({"set": name}, partial(_of, run, name))
+
+
+def _of(run: Run, name: str, folder: Path) -> Figures:
+    sets, test, network = sets_of(run), run.parts.task.test, run.parts.network
+    weights = sets.of(name)
+    disagreement = smallest_disagreement(predictions(network, weights, test.x), _known(run))
+    return {
+        "novelty": _novelty(run, name, sets.nearest.distances(weights)),
+        "disagreement": float(disagreement.mean()),
+    }
+
+
+@lru_cache(maxsize=1)
+def _known(run: Run) -> Array:
+    return predictions(run.parts.network, run.seen.weights, run.parts.task.test.x)
+
+
+def _novelty(run: Run, name: str, distances: Array) -> Figure:
+    if name != "samples":
+        return Figure(float(jnp.median(distances)) / float(sets_of(run).unit))
+    unseen = sets_of(run).nearest.distances(sets_of(run).of("held out"))
+    key = jax.random.fold_in(run.parts.keys["novelty"], 2)
+    error = ratio_error(distances, unseen, run.held_out.trajectory, key)
+    return Figure(median_ratio(distances, unseen), error=float(error))

@@ -1,0 +1,99 @@
+"""Where on the path samples lose their quality: networks set back to a time, and led on from it.
+
+Trained networks, ones that the flow learned from and ones that it never saw, are moved along the
+path towards a draw of the prior, to x_t, and led back to t = 1 by the flow. What they have lost
+then was lost after t. Where unseen networks lose more than seen ones the field has learned by
+heart; where both lose alike it underfits.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key
+
+from experiments.command import UsageError
+from experiments.measures.base import Point
+from experiments.measures.quality import judge
+from experiments.records import Figures
+from experiments.stages import Run
+from wfm.batching import map_batched
+from wfm.flows import Field, Flow, Integrator
+from wfm.manifolds import Point as Place
+from wfm.weights import Weights
+from wfm.zoo import WeightSet
+
+SETS: dict[str, Callable[[Run], WeightSet]] = {
+    "seen": lambda run: run.seen.last(),
+    "unseen": lambda run: run.held_out.last(),
+}
+
+
+def check(run: Run) -> None:
+    """Refuse times off the path, and 1, from where nothing leads on."""
+    if not run.config.times or not all(0 <= t < 1 for t in run.config.times):
+        raise UsageError(
+            f"config.times is {tuple(run.config.times)}; choose times from 0 to below 1"
+        )
+
+
+def points(run: Run) -> Iterator[Point]:
+    """Every set of networks, from every time on, and as trained."""
+    for name in SETS:
+        for t in run.config.times:
+            yield Point({"set": name, "t": t}, partial(_from, run, name, t))
+        as_trained = lambda folder, of=SETS[name]: judge(run, of(run).weights)  # noqa: E731
+        yield Point({"set": name, "t": "as trained"}, as_trained)
+
+
+def _from(run: Run, name: str, t: float, folder: Path) -> Figures:
+    weights, losses = leader(run)(*_examples(run, name), t)
+    return judge(run, weights) | {"flow_loss": float(losses.mean())}
+
+
+@lru_cache(maxsize=1)
+def leader(run: Run) -> Callable[..., tuple[Weights, Float[Array, " n"]]]:
+    """From stacked examples and a time to where the flow leads them, and its loss in x_t."""
+    flow, field, how = run.trained.flow, run.trained.field, run.parts.sampling
+
+    @jax.jit
+    def lead_on(x0: Place, x1: Place, keys: Key[Array, " n"], t: ArrayLike):
+        def one(example: tuple[Place, Place, Key[Array, ""]]) -> tuple[Place, Array]:
+            x0, x1, key = example
+            return led_on(flow, field, how.integrator, x0, x1, key, t)
+
+        ends, losses = map_batched(one, (x0, x1, keys), how.chunk)
+        return jax.vmap(run.parts.form.decode)(ends), losses
+
+    return lead_on
+
+
+def led_on(
+    flow: Flow,
+    field: Field,
+    how: Integrator,
+    x0: Place,
+    x1: Place,
+    key: Key[Array, ""],
+    t: ArrayLike,
+) -> tuple[Place, Array]:
+    """Where the flow leads x_t of the path from `x0` to `x1`, in steps from t to 1, and its loss.
+
+    The grid is that of `how`, shortened to what is left of the way.
+    """
+    x, velocity = flow.path.sample(flow.space, x0, x1, jnp.asarray(t), key)
+    out = field(t, x)
+    loss = flow.prediction.loss(flow.space, flow.target, x, x1, velocity, out, flow.unit)
+    rest = dataclasses.replace(how, grid=lambda steps: t + (1 - t) * how.grid(steps))
+    return flow.integrate(field, x, rest), loss
+
+
+@lru_cache(maxsize=len(SETS))
+def _examples(run: Run, name: str) -> tuple[Place, Place, Key[Array, " n"]]:
+    """x₀ and x₁ of as many networks as samples are drawn, as the coupling pairs them."""
+    n = run.parts.sampling.networks
+    few = jax.tree.map(lambda a: a[:n], run.data(SETS[name](run)))
+    return run.trained.flow.examples(few, run.parts.keys["sampling"])

@@ -1,0 +1,139 @@
+"""Accuracy and loss of samples, beside networks that they are learned from and trivial rivals."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Key
+
+from experiments.measures.base import Point
+from experiments.records import Figure, Figures
+from experiments.stages import Run
+from wfm.evaluation import (
+    Nearest,
+    averaged_pairs,
+    crossed_pairs,
+    evaluate,
+    probabilities,
+    with_noise,
+)
+from wfm.tasks import Split, Task, accuracy
+from wfm.weights import Weights, WeightSpec
+from wfm.zoo import Schedule, train_zoo
+
+AVERAGED = 32  # the most networks whose predictions are averaged
+SETS = ("zoo", "trained", "held out", "samples", "noise", "averages", "crossed")
+
+
+class Sets:
+    """Sets of networks of a run, and how they are compared; each is made once."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        noise, self._pairs = jax.random.split(run.parts.keys["novelty"])
+        form = run.parts.quotient
+        self.make = {
+            "zoo": lambda: run.seen.weights,
+            "trained": lambda: run.seen.last().weights,
+            "held out": lambda: run.held_out.weights,
+            "samples": lambda: run.samples,
+            "noise": lambda: with_noise(self._few, noise),
+            "averages": lambda: averaged_pairs(form, self._few, self._pairs),
+            "crossed": lambda: crossed_pairs(form, self._few, self._pairs),
+        }
+        self.of = lru_cache(maxsize=None)(lambda name: self.make[name]())
+        self.metrics = lru_cache(maxsize=None)(self._metrics)
+
+    @cached_property
+    def _few(self) -> Weights:
+        """As many trained networks as there are samples, which the baselines are made of."""
+        n = self.run.config.sampling.networks
+        return jax.tree.map(lambda a: a[:n], self.run.seen.last().weights)
+
+    def _metrics(self, name: str) -> dict[str, Array]:
+        return evaluate(self.run.parts.network, self.of(name), self.run.parts.task.test)
+
+    @cached_property
+    def nearest(self) -> Nearest:
+        """Distances to what the flow has learned from."""
+        run = self.run
+        return Nearest(run.parts.quotient, run.reference, run.seen.weights)
+
+    @cached_property
+    def unit(self) -> Array:
+        """The median distance of held-out networks."""
+        return jnp.median(self.nearest.distances(self.of("held out")))
+
+
+sets_of = lru_cache(maxsize=1)(Sets)  # which all measures of a run share
+
+
+def points(run: Run) -> Iterator[Point]:
+    """Of each set of networks, on test and validation data."""
+
+    def of(name: str, folder: Path) -> Figures:
+        validation = evaluate(run.parts.network, sets_of(run).of(name), run.parts.task.validation)
+        found = sets_of(run).metrics(name) | {f"validation_{m}": v for m, v in validation.items()}
+        return {m: Figure(float(v.mean()), std=float(v.std())) for m, v in found.items()}
+
+    for name in SETS:
+        yield Point({"set": name}, partial(of, name))
+
+
+def size(run: Run) -> Iterator[Point]:
+    """The number of parameters of the field."""
+
+    def count(folder: Path) -> Figures:
+        return {"parameters": sum(a.size for a in jax.tree.leaves(run.trained.parameters))}
+
+    yield Point({}, count)
+
+
+def judge(run: Run, networks: Weights) -> dict[str, Figure]:
+    """Quality on test and validation data, and novelty."""
+    novelty = float(jnp.median(sets_of(run).nearest.distances(networks)) / sets_of(run).unit)
+    return quality(run.parts.network, run.parts.task, networks) | {"novelty": Figure(novelty)}
+
+
+def quality(network: WeightSpec, task: Task, weights: Weights) -> dict[str, Figure]:
+    """Means over stacked networks on test and validation data, each with its standard error.
+
+    Also `average` and `validation_average`: the accuracy of the first networks' averaged
+    predictions. Settings are chosen by validation figures, and reported by those of the test.
+    """
+    found = {}
+    for name, split in {"": task.test, "validation_": task.validation}.items():
+        for metric, values in evaluate(network, weights, split).items():
+            found[name + metric] = Figure(float(values.mean()), error=_error(values))
+        found[name + "average"] = Figure(average(network, weights, split))
+    return found
+
+
+def average(network: WeightSpec, weights: Weights, split: Split, n: int = AVERAGED) -> float:
+    """The accuracy of the averaged predictions of the first `n` of stacked networks."""
+    few = jax.tree.map(lambda a: a[:n], weights)
+    return float(accuracy(jnp.log(probabilities(network, few, split.x).mean(0)), split.y))
+
+
+def _error(values: Array) -> float:
+    """The standard error of a mean, from the sample standard deviation."""
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+def train_on(
+    network: WeightSpec,
+    task: Task,
+    initial: Weights,
+    optimizer: optax.GradientTransformation,
+    key: Key[Array, ""],
+    schedule: Schedule,
+    steps: int,
+) -> Weights:
+    """Networks after `steps` gradient steps, on the batches of a schedule."""
+    epochs = -(-steps // schedule.epoch(len(task.train)))
+    schedule = dataclasses.replace(schedule, epochs=epochs, burn_in=0, stride=steps, stop=steps)
+    return train_zoo(network, task, initial, optimizer, key, schedule).weights

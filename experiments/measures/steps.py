@@ -1,0 +1,126 @@
+"""Quality against the number of integration steps, for each solver, and for plain training.
+
+Samples are drawn with each solver and number of steps, with and without guidance. Beside them are
+networks trained for as many gradient steps, from the prior and from unguided samples.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, ArrayLike, Key
+
+from experiments.command import Config, UsageError, choose
+from experiments.measures.base import Point
+from experiments.measures.quality import judge, train_on
+from experiments.records import Figures
+from experiments.sampling import GUIDANCE_RATES, SOLVERS
+from experiments.stages import Run
+from wfm.flows import Field, Flow, Integrator, MakeSolver
+from wfm.manifolds import Point as Place
+from wfm.weights import Weights
+
+LARGEST_RATE = 0.1  # of a gradient step: much longer ones lead away
+ADAM_RATE = 1e-3  # as its authors recommend (Kingma & Ba 2015, arXiv 1412.6980, Algorithm 1)
+
+
+def check(run: Run) -> None:
+    """Refuse solvers without a name, and a guide without a scale."""
+    for name in run.config.steps.solvers:
+        choose(SOLVERS, "steps.solvers", name)
+    if not run.config.steps.guidance > 0:
+        raise UsageError(
+            f"config.steps.guidance is {run.config.steps.guidance}; guided sampling needs a scale"
+        )
+
+
+def points(run: Run) -> Iterator[Point]:
+    """Each way to make networks, after each number of steps, and the zoo."""
+    c = run.config.steps
+    ways: dict[str, Callable[[int], Weights]] = {}
+    for solver in c.solvers:
+        ways[solver] = partial(_drawn, run, solver, 0.0)
+        ways[f"{solver} guided"] = partial(_drawn, run, solver, c.guidance)
+    unguided = partial(_drawn, run, "euler", 0.0)
+    adam = lambda steps: optax.adam(ADAM_RATE)  # noqa: E731
+    sgd = lambda steps: optax.sgd(descent_rates(run.config, steps))  # noqa: E731
+    prior = lambda steps: _prior(run)  # noqa: E731
+    ways["adam from prior"] = partial(_descended, run, prior, adam)
+    ways["adam from samples"] = partial(_descended, run, unguided, adam)
+    ways["descent from samples"] = partial(_descended, run, unguided, sgd)
+    ways["descent from prior"] = partial(_descended, run, prior, sgd)
+    for n in c.numbers:
+        for way, make in ways.items():
+            yield Point({"way": way, "steps": n}, _judged(run, partial(make, n)))
+    yield Point({"way": "zoo"}, _judged(run, lambda: run.seen.weights))
+
+
+def _judged(run: Run, networks: Callable[[], Weights]) -> Callable[[Path], Figures]:
+    return lambda folder: judge(run, networks())
+
+
+def _drawn(run: Run, solver: str, guidance: float, steps: int) -> Weights:
+    return _sampler(run, solver, guidance)(run.parts.keys["sampling"], steps)
+
+
+def _prior(run: Run) -> Weights:
+    p = run.parts
+    draws = jax.random.split(p.keys["prior"], p.sampling.networks)
+    return jax.vmap(p.initial.random)(draws)
+
+
+def _descended(
+    run: Run, initial: Callable[[int], Weights], optimizer: Callable[[int], Any], steps: int
+) -> Weights:
+    """After as many gradient steps on mini-batches of the training data."""
+    p, batch = run.parts, run.config.sampling.guidance_batch
+    schedule = dataclasses.replace(p.schedule, batch_size=batch)
+    start, key = initial(steps), p.keys["sampling"]
+    return train_on(p.network, p.task, start, optimizer(steps), key, schedule, steps)
+
+
+def descent_rates(config: Config, steps: int) -> Callable[[ArrayLike], Array]:
+    """Learning rates with which so many gradient steps go as far down as guided Euler steps."""
+    scale = _scale(config, config.steps.guidance, steps)
+    return lambda done: scale(jnp.asarray(done) / steps) / steps
+
+
+def _scale(config: Config, guidance: float, steps: ArrayLike) -> Callable[[Array], Array]:
+    """The scale of guidance as a function of t, no longer than that many steps allow."""
+    rate = GUIDANCE_RATES[config.sampling.guidance_rate]
+    return rate(jnp.minimum(guidance, LARGEST_RATE * steps))
+
+
+@cache
+def _sampler(run: Run, solver: str, guidance: float) -> Callable[[Key[Array, ""], int], Weights]:
+    """From a key and a number of steps to new networks, compiled once for all numbers."""
+    how, trained = run.parts.sampling, run.trained
+
+    def one(key: Key[Array, ""], steps: Array) -> Weights:
+        scale = _scale(run.config, guidance, steps) if guidance else 0.0
+        flow = dataclasses.replace(how, guidance=scale).guided(trained.flow, key)
+        point = sample_in_steps(flow, trained.field, key, SOLVERS[solver], steps)
+        return run.parts.form.decode(point)
+
+    return jax.jit(lambda key, steps: how.each(lambda k: one(k, steps), key))
+
+
+def sample_in_steps(
+    flow: Flow, field: Field, key: Key[Array, ""], solver: MakeSolver, steps: Array
+) -> Place:
+    """As `flow.sample` in equal steps, whose number need not be known when this is compiled."""
+    how = Integrator(2, solver, lambda _: jnp.stack([0.0, 1 - 1 / steps, 1.0]))
+    term = diffrax.ODETerm(lambda t, x, _: flow.velocity(field, t, x))
+
+    def step(i: Array, x: Place) -> Place:
+        times = jnp.stack([i, i + 1]) / steps
+        return jax.tree.map(lambda a: a[-1], how.solve(flow.space, term, x, times).ys)
+
+    end = steps - 1 if flow.prediction.lands else steps
+    return flow.land(field, jax.lax.fori_loop(0, end, step, flow.prior.sample(key)), how)

@@ -1,1 +1,0 @@
-"""From finished runs to the pages of `docs/results`, one module for each kind of page."""

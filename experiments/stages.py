@@ -1,0 +1,362 @@
+"""From zoo to samples: each stage of a run, found in the store or made there."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from experiments.build import KEPT, Parts
+from experiments.command import Config, UsageError
+from experiments.store import Store, file_digest
+from wfm.batching import map_batched
+from wfm.digest import digest
+from wfm.flows import Field, Flow, Prior, Pushforward, Reference
+from wfm.training import (
+    Checkpoints,
+    Diverged,
+    MetricsLog,
+    Stopped,
+    StopSignals,
+    TrainState,
+    flow_trainer,
+    progress_bar,
+)
+from wfm.weights import (
+    Permutation,
+    WeightForm,
+    Weights,
+    WeightSpec,
+    align_all,
+    barycentre,
+    load_weights,
+    permute,
+    save_weights,
+)
+from wfm.zoo import WeightSet, train_zoo
+
+PRIOR_DRAWS = 1000
+VALIDATION = 256  # the most held-out networks that the loss of a checkpoint is taken on
+REPORTS_PER_CHECKPOINT = 10
+OF_ZOO = ("task", "split", "hidden", "activation", "seed", "zoo")  # what a zoo depends on
+OF_FLOW = ("flow", "field", "training")
+
+
+class Run:
+    """What a config asks for, stage by stage; nothing is made before it is used, or made twice."""
+
+    def __init__(self, config: Config, store: Store):
+        self.config, self.store = config, store
+
+    @cached_property
+    def parts(self) -> Parts:
+        """All that the config describes; refuses what cannot be."""
+        return Parts(self.config)
+
+    # What each stage reads, and so the name of its output.
+
+    @cached_property
+    def _of_zoo(self) -> dict[str, Any]:
+        path = self.config.zoo.path
+        if path and not Path(path).is_file():
+            raise UsageError(f"there is no zoo at {path}; check config.zoo.path")
+        return self._settings(*OF_ZOO) | {
+            "data": digest(self.parts.task),
+            "file": file_digest(Path(path)) if path else "",
+        }
+
+    @cached_property
+    def reads(self) -> dict[str, dict[str, Any]]:
+        """By stage: all that its output depends on."""
+        train = self._of_zoo | self._settings(*OF_FLOW)
+        sample = train | self._settings("sampling")
+        return {"zoo": self._of_zoo, "align": self._of_zoo, "train": train, "sample": sample}
+
+    def _settings(self, *keys: str) -> dict[str, Any]:
+        return {key: self.config.to_dict()[key] for key in keys}
+
+    def entries(self) -> list[Path]:
+        """The entries of all stages that are there."""
+        places = [self.store.place(stage, reads) for stage, reads in self.reads.items()]
+        return [place for place in places if place.is_dir()]
+
+    # The stages.
+
+    @cached_property
+    def zoo(self) -> WeightSet:
+        """Trained networks, or those of the file that the config names."""
+        spec, path = self.parts.network, self.config.zoo.path
+        if path:
+            return WeightSet.load(path, spec, self.parts.task.train.x)
+        entry = self.store.get("zoo", self.reads["zoo"], self._make_zoo)
+        return WeightSet.load(entry / "zoo.safetensors", spec)
+
+    def _make_zoo(self, folder: Path) -> None:
+        make_zoo(self.parts, folder / "groups").save(folder / "zoo.safetensors")
+        shutil.rmtree(folder / "groups", ignore_errors=True)
+
+    @cached_property
+    def _split(self) -> tuple[WeightSet, WeightSet]:
+        return self.zoo.split(self.config.zoo.held_out, self.config.seed)
+
+    @property
+    def seen(self) -> WeightSet:
+        """What the flow learns from."""
+        return self._split[0]
+
+    @property
+    def held_out(self) -> WeightSet:
+        """Trajectories that it never sees."""
+        return self._split[1]
+
+    @cached_property
+    def reference(self) -> Weights:
+        """What networks are aligned to: the barycentre of the last snapshots, in canonical form."""
+
+        def make(folder: Path) -> None:
+            form = self.parts.quotient
+            found = barycentre(form.spec, encode_all(form, self.seen.last().weights))
+            save_weights(folder / "reference.safetensors", found)
+
+        entry = self.store.get("align", self.reads["align"], make)
+        return jax.tree.map(jnp.asarray, load_weights(entry / "reference.safetensors")[0])
+
+    def pairs(self, zoo: WeightSet) -> tuple[Weights | None, Weights]:
+        """Points of the initial weights (if known) and of the weights of each snapshot, aligned.
+
+        Each network is permuted as its canonical form, which is blind to scale, matches best, and
+        the weights that it was trained from are permuted along with it.
+        """
+        p = self.parts
+        known = p.pairing.from_initial or zoo.initial is not None
+        both = (zoo.initial_of_each(), zoo.weights) if known else (zoo.weights,)
+        if p.matching:
+            points = encode_all(p.quotient, zoo.weights)
+            _, found = align_all(p.quotient.spec, self.reference, points, p.matching)
+            both = tuple(permute_all(p.network, found, w) for w in both)
+        points = [encode_all(p.form, w) for w in both]
+        return points[0] if known else None, points[-1]
+
+    def data(self, zoo: WeightSet) -> Any:
+        """What a flow learns from: points, or pairs of them with their initial weights."""
+        initial, points = self.pairs(zoo)
+        return (initial, points) if self.parts.pairing.from_initial else points
+
+    @cached_property
+    def trained(self) -> "Trained":
+        """The flow, its trained field, and the sizes that both were made for."""
+        entry = self.store.get("train", self.reads["train"], self._make_flow)
+        sizes = json.loads((entry / "sizes.json").read_text())
+        flow, unit = make_flow(self.parts, sizes)
+        _, bind, like = make_trainer(self.parts, flow, make_field(self.parts, flow, unit))
+        parameters = _read_tree(entry / "parameters.safetensors", like)
+        return Trained(flow, bind(parameters), parameters, sizes)
+
+    def _make_flow(self, folder: Path) -> None:
+        points, unseen = self.data(self.seen), self.data(self.held_out)
+        ends = points[1] if self.parts.pairing.from_initial else points
+        sizes = {name: m.size for name, m in moments(ends).items()}
+        flow, unit = make_flow(self.parts, sizes)
+        state = train(self.parts, folder, flow, make_field(self.parts, flow, unit), points, unseen)
+        (folder / "sizes.json").write_text(json.dumps(sizes))
+        _save_tree(folder / "parameters.safetensors", state.average)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    @cached_property
+    def samples(self) -> Weights:
+        """New networks."""
+        entry = self.store.get("sample", self.reads["sample"], self._make_samples)
+        return jax.tree.map(jnp.asarray, load_weights(entry / "samples.safetensors")[0])
+
+    def _make_samples(self, folder: Path) -> None:
+        how, form, key = self.parts.sampling, self.parts.form, self.parts.keys["sampling"]
+        flow, field = self.trained.flow, self.trained.field
+        save_weights(folder / "samples.safetensors", how.sampler(flow, form, field)(key))
+        if self.config.sampling.trajectories:
+            for number, networks in enumerate(how.trajectories(flow, form, field, key)):
+                save_weights(folder / "trajectories" / f"{number:04}.safetensors", networks)
+
+
+class Trained(NamedTuple):
+    """A flow with its field."""
+
+    flow: Flow
+    field: Field
+    parameters: Any  # of the field
+    sizes: dict[str, float]  # of the entries of each array that the flow learned from
+
+
+def make_zoo(parts: Parts, folder: Path | None = None) -> WeightSet:
+    """Networks from draws of the prior; `folder` keeps groups of them that are finished."""
+    z = parts.config.zoo
+    initial = jax.vmap(parts.initial.random)(jax.random.split(parts.keys["initial"], z.networks))
+    with progress_bar("Training networks", z.networks) as bar:
+        return train_zoo(
+            parts.network,
+            parts.task,
+            initial,
+            parts.zoo_optimizer,
+            parts.keys["zoo"],
+            parts.schedule,
+            at_once=z.at_once,
+            folder=folder,
+            mesh=parts.mesh,
+            report=bar.update,
+        )
+
+
+def initial_moments(parts: Parts) -> dict[str, "Moments"]:
+    """Those of the points of many networks as they are before training."""
+    keys = jax.random.split(parts.keys["prior"], PRIOR_DRAWS)
+    return moments(encode_all(parts.form, jax.vmap(parts.initial.random)(keys)))
+
+
+def make_flow(parts: Parts, data: dict[str, float]) -> tuple[Flow, dict[str, float]]:
+    """The flow to points whose entries have typical sizes `data`, and the field's units."""
+    prior = initial_moments(parts)
+    manifold = parts.form.manifold(
+        std={name: m.std for name, m in prior.items()},
+        mean={name: m.mean for name, m in prior.items()},
+    )
+    # The field sees both ends of the path, and velocities are as large as both together.
+    size = {name: ((data[name] ** 2 + prior[name].size ** 2) / 2) ** 0.5 for name in data}
+    dims = {name: factor.dim for name, factor in manifold.factors.items()}
+    flow = Flow(
+        parts.kind.space(manifold),
+        target=manifold,
+        prior=_prior(parts),
+        path=parts.path,
+        coupling=parts.pairing.coupling(parts.form.spec),
+        time=parts.time,
+        prediction=parts.prediction,
+        unit={name: parts.weighting(size[name], dims[name]) for name in size},
+    )
+    return flow, size
+
+
+def _prior(parts: Parts) -> Prior | None:
+    """Encoded initial weights if paths start there, else the manifold's own."""
+    if not parts.pairing.from_initial:
+        return None
+    return Pushforward(Reference(parts.initial), parts.form.encode)
+
+
+def make_field(parts: Parts, flow: Flow, unit: dict[str, float]) -> nnx.Module:
+    """The vector field, before training."""
+    key = parts.keys["field"]
+    like = flow.prior.sample(key)
+    return parts.field.make(parts.config.field, parts.form.spec, like, unit, nnx.Rngs(key))
+
+
+def make_trainer(parts: Parts, flow: Flow, field: nnx.Module) -> tuple[Any, Callable, Any]:
+    """The trainer of a field, how to bind parameters, and the first of them."""
+    return flow_trainer(flow, field, parts.optimizer, **parts.training)
+
+
+def train(
+    parts: Parts, folder: Path, flow: Flow, field: nnx.Module, data: Any, unseen: Any
+) -> TrainState:
+    """The state to use, from the newest checkpoint on; each is judged by its loss on `unseen`."""
+    c = parts.config.training
+    trainer, bind, parameters = make_trainer(parts, flow, field)
+    state = trainer.init(parameters, parts.keys["training"])
+    checkpoints, metrics = Checkpoints(folder / "checkpoints"), MetricsLog(folder / "metrics.jsonl")
+    state = checkpoints.restore(state) or state
+    metrics.truncate("step", int(state.step))
+    validate = make_validation(parts, flow, bind, unseen)
+
+    with (
+        StopSignals() as signals,
+        progress_bar("Training the flow", c.steps, int(state.step)) as bar,
+    ):
+
+        def on_report(state: TrainState, found: dict[str, float]) -> None:
+            step, stopped = int(state.step), signals.noted()
+            bar.update(step, f"loss {found['loss']:.4f}")
+            loss = None
+            if step == c.steps or step % (REPORTS_PER_CHECKPOINT * c.report_every) == 0:
+                found["validation_loss"] = loss = float(validate(state.average))
+            metrics.write(step=step, **found)
+            if loss is not None or stopped:
+                # Not judged for a signal: where a run is stopped must not decide which is best.
+                checkpoints.save(state, loss)
+            if stopped and step < c.steps:
+                checkpoints.close()
+                raise Stopped(stopped, step)
+
+        try:
+            state = trainer.fit(state, data, c.steps, c.report_every, on_report)
+        except Diverged as error:
+            checkpoints.save(error.state)
+            checkpoints.close()
+            raise
+    if KEPT[c.keep]:
+        state = checkpoints.best(state) or state
+    checkpoints.close()
+    return state
+
+
+def make_validation(parts: Parts, flow: Flow, bind: Callable, unseen: Any) -> Callable:
+    """From parameters to the mean loss on `unseen` data, with the same draws every time."""
+    key = parts.keys["validation"]
+    rows = jax.random.permutation(key, len(jax.tree.leaves(unseen)[0]))[:VALIDATION]
+
+    @jax.jit
+    def validate(parameters: Any, some: Any) -> Array:
+        one = lambda example: flow.example_loss(bind(parameters), *example)  # noqa: E731
+        examples = flow.examples(some, key)
+        return map_batched(one, examples, parts.config.training.at_once).mean()
+
+    return partial(validate, some=jax.tree.map(lambda a: a[rows], unseen))
+
+
+def encode_all(form: WeightForm, weights: Weights) -> Weights:
+    """The points of stacked networks; raises `ValueError` for one that has none."""
+    form.check(weights)
+    return _encode_all(form, weights)
+
+
+@partial(jax.jit, static_argnums=0)
+def _encode_all(form: WeightForm, weights: Weights) -> Weights:
+    return jax.vmap(form.encode)(weights)
+
+
+@partial(jax.jit, static_argnums=0)
+def permute_all(spec: WeightSpec, permutations: Permutation, weights: Weights) -> Weights:
+    """Stacked networks, each permuted by its own permutation."""
+    return jax.vmap(partial(permute, spec))(permutations, weights)
+
+
+class Moments(NamedTuple):
+    """Mean, standard deviation and root mean square of all entries of one array."""
+
+    mean: float
+    std: float
+    size: float
+
+
+def moments(points: Weights) -> dict[str, Moments]:
+    """Those of each array of stacked points."""
+    return {
+        name: Moments(float(a.mean()), float(a.std()), float(jnp.sqrt((a**2).mean())))
+        for name, a in points.items()
+    }
+
+
+def _save_tree(path: Path, tree: Any) -> None:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    save_weights(path, {jax.tree_util.keystr(name): np.asarray(a) for name, a in leaves})
+
+
+def _read_tree(path: Path, like: Any) -> Any:
+    arrays, _ = load_weights(path)
+    return jax.tree_util.tree_map_with_path(
+        lambda name, a: jnp.asarray(arrays[jax.tree_util.keystr(name)], a.dtype), like
+    )

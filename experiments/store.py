@@ -1,0 +1,197 @@
+"""Outputs of stages, each kept under a hash of all that it reads: made once, found ever after."""
+
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import resource
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from experiments.command import UsageError
+from wfm.atomic import replacing
+
+PACKAGES = ("wfm", "jax", "jaxlib", "equinox", "flax", "optax", "diffrax", "numpy", "scikit-learn")
+ABOUT = "entry.json"
+SPENT = "seconds"  # file with those of earlier, interrupted tries
+BLOCK = 2**20
+Reads = Mapping[str, Any]
+
+
+class Store:
+    """A folder of entries `STAGE/HASH/`, one for each output.
+
+    Several processes may use one store. An entry is there as a whole or not at all; the one who
+    makes it holds a lock, and others wait for it. What a killed process has begun stays, and
+    whoever makes the entry next goes on from it.
+    """
+
+    def __init__(self, folder: str | Path, command: str = ""):
+        self.folder, self.command = Path(folder), command
+        self._sound: set[Path] = set()  # entries whose files have been compared with their digests
+        self._inner = 0.0  # seconds of entries that were made while another one was
+
+    def open(self) -> None:
+        """Make the folder; raises `UsageError` where it cannot be."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{self.folder} cannot be a store ({error.strerror}); choose another --store"
+            ) from None
+
+    def get(self, stage: str, reads: Reads, make: Callable[[Path], None]) -> Path:
+        """The folder of the output of `stage`; `make` fills a folder, once for all that it reads.
+
+        `make` gets the folder as an interrupted try has left it. An entry whose files are not
+        those that were written is named, set aside, and made again.
+        """
+        done = self.place(stage, reads)
+        if not self._is_sound(done):
+            with _lock(done):
+                if not self._is_sound(done):
+                    self._make(stage, reads, make, done)
+        return done
+
+    def place(self, stage: str, reads: Reads) -> Path:
+        """The folder of an output, whether it is there or not."""
+        text = json.dumps(reads, sort_keys=True, default=_plain)
+        return self.folder / stage / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _make(self, stage: str, reads: Reads, make: Callable[[Path], None], done: Path) -> None:
+        begun = done.with_name(f"{done.name}.begun")
+        begun.mkdir(parents=True, exist_ok=True)
+        with self._counted(begun / SPENT):
+            make(begun)
+        if _leads():
+            about = {
+                "stage": stage,
+                "reads": reads,
+                "seconds": round(float((begun / SPENT).read_text()), 3),
+                "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+                "source": source(self.command),
+            }
+            (begun / SPENT).unlink()
+            about["files"] = _digests(begun)
+            (begun / ABOUT).write_text(json.dumps(about, indent=1, default=_plain) + "\n")
+            begun.rename(done)
+        _together(done.name)
+        self._sound.add(done)
+
+    @contextmanager
+    def _counted(self, file: Path) -> Iterator[None]:
+        """Add the seconds inside to those of a file, also where the work inside is interrupted.
+
+        What was spent on entries that this one needs is theirs alone.
+        """
+        outer, self._inner, start = self._inner, 0.0, time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            before = float(file.read_text()) if file.exists() else 0.0
+            with replacing(file) as partial:
+                partial.write_text(str(before + spent - self._inner))
+            self._inner = outer + spent
+
+    def _is_sound(self, done: Path) -> bool:
+        """Whether an entry is there; one that is damaged is set aside."""
+        if done in self._sound:
+            return True
+        if not done.is_dir():
+            return False
+        try:
+            about = json.loads((done / ABOUT).read_bytes())
+            found = _digests(done)
+            wrong = sorted(name for name, d in about["files"].items() if found.get(name) != d)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            wrong = [ABOUT]
+        if not wrong:
+            self._sound.add(done)
+            return True
+        warnings.warn(f"{done / wrong[0]} is damaged; it is set aside and made again", stacklevel=4)
+        aside = done.with_name(f"{done.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        done.rename(aside)
+        return False
+
+
+def about(entry: Path) -> dict[str, Any]:
+    """What made an entry: `stage`, `reads`, `seconds`, `peak_mb`, `source`."""
+    return json.loads((entry / ABOUT).read_bytes())
+
+
+def source(command: str) -> dict[str, Any]:
+    """The fields of a `Source`: where figures of this process come from."""
+    return {
+        "command": command,
+        "hardware": f"{os.cpu_count()} {platform.machine()} cores, {jax.devices()[0].device_kind}",
+        "date": str(datetime.date.today()),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ABOUT)
+    return {str(p.relative_to(folder)): file_digest(p) for p in files}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: tuples come here as they are, configs as mappings."""
+    return value.to_dict() if hasattr(value, "to_dict") else list(value)
+
+
+@contextmanager
+def _lock(done: Path) -> Iterator[None]:
+    """Held by one process at a time; the kernel drops it when its process dies."""
+    if not _leads():
+        yield
+        return
+    done.parent.mkdir(parents=True, exist_ok=True)
+    path = done.with_name(f"{done.name}.lock")
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read(200).strip() or "another process"
+            print(f"Waiting for {owner}, which makes {done}", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
+        # Whoever waits for the lock gets that of a file without a name, and finds the entry.
+        path.unlink(missing_ok=True)
+
+
+def _leads() -> bool:
+    """Whether this process writes what the processes of one run make together."""
+    return not (jax.distributed.is_initialized() and jax.process_index())
+
+
+def _together(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -1,0 +1,161 @@
+"""A study: a base config, rows that change it, seeds, what is measured, and the page of it all."""
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from experiments.command import Config, UsageError, flat, override
+from experiments.pages import Block
+
+FOLDER = Path(__file__).parent.parent / "configs"
+# A row that is measured otherwise than its study says so in its coordinates.
+HOW_MEASURED = ("task", "split", "sampling.networks", "averages")
+At = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One setting of a study: its coordinates, what it changes in the base, what is expected.
+
+    `seeds` and `measures` are its own where they are not those of the study. Rows of which `dear`
+    is true run only where `--only` asks for them.
+    """
+
+    at: At
+    change: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    expected: str = ""
+    seeds: tuple[int, ...] = ()
+    measures: tuple[str, ...] = ()
+    dear: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a study: a config, what is measured, and where the figures belong."""
+
+    at: At
+    config: Config
+    measures: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is run, measured and shown; `name` is that of its page.
+
+    `measures` are names of `experiments.measures`; `seeds` those of every row, by default that of
+    `base`. Rows keep their order.
+    """
+
+    name: str
+    base: Config
+    measures: tuple[str, ...]
+    rows: tuple[Row, ...] = (Row({}),)
+    seeds: tuple[int, ...] = ()
+    page: tuple[Block, ...] = ()
+
+    def cells(self, only: At | None = None, every: bool = False) -> list[Cell]:
+        """A config for every row and seed; with `only`, of rows at those coordinates alone.
+
+        `every`: all cells that there are, those that run only when asked for as well.
+        """
+        found = list(self._cells({} if every else only or {}, every))
+        if not found:
+            raise UsageError(
+                f"study {self.name} has no row at {_text(only or {})}; {self._known()}"
+            )
+        places = [json.dumps(cell.at, sort_keys=True, default=str) for cell in found]
+        if twice := [p for p in places if places.count(p) > 1]:
+            raise UsageError(f"two rows of study {self.name} are both at {twice[0]}; name the rest")
+        return found
+
+    def _cells(self, only: At, every: bool) -> Iterator[Cell]:
+        for row in self.rows:
+            if (row.dear and not only and not every) or not matches(row.at, only):
+                continue
+            for seed in row.seeds or self.seeds or (self.base.seed,):
+                config = self.base.copy_and_resolve_references()
+                changed(config, row)
+                config.seed = seed
+                yield Cell({**row.at, "seed": seed}, config, row.measures or self.measures)
+
+    def overridden(self, options: Sequence[str]) -> "Study":
+        """The study with another base; refused where a row sets the same key itself."""
+        base = self.base.copy_and_resolve_references()
+        keys = override(base, options)
+        for row in self.rows:
+            if both := [key for key in keys if key in flat(row.change)]:
+                raise UsageError(
+                    f"row {_text(row.at)} of study {self.name} sets {both[0]} itself; change the "
+                    "study's file, or choose another key"
+                )
+        if "seed" not in keys:
+            return dataclasses.replace(self, base=base)
+        rows = tuple(dataclasses.replace(row, seeds=()) for row in self.rows)
+        return dataclasses.replace(self, base=base, rows=rows, seeds=())
+
+    def _known(self) -> str:
+        names = dict.fromkeys(name for row in self.rows for name in row.at)
+        values = {n: dict.fromkeys(str(r.at[n]) for r in self.rows if n in r.at) for n in names}
+        return "its rows have " + "; ".join(f"{n}: {', '.join(v)}" for n, v in values.items())
+
+
+def changed(config: Config, row: Row) -> None:
+    """Change a config as a row says; what else it measures its coordinates must name."""
+    before = flat(config.to_dict())
+    try:
+        config.update(row.change)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"row {_text(row.at)} cannot change its config: {error}") from None
+    after = flat(config.to_dict())
+    for key in HOW_MEASURED:
+        if before.get(key) != after.get(key) and key.split(".")[-1] not in row.at:
+            raise UsageError(
+                f"row {_text(row.at)} changes {key}, so that its figures mean something else than "
+                f"those of other rows; name {key.split('.')[-1]!r} among its coordinates"
+            )
+
+
+def matches(at: At, where: At) -> bool:
+    """Whether coordinates have the values of `where`, read as text."""
+    return all(name in at and str(at[name]) == str(value) for name, value in where.items())
+
+
+def load(name: str) -> Study:
+    """The study of `NAME[:VARIANT]`: a file of `configs/`, or the path of one from elsewhere."""
+    file, _, variant = name.partition(":")
+    module = config_module(file)
+    variants = getattr(module, "VARIANTS", ())
+    if variant and variant not in variants:
+        raise UsageError(
+            f"{file} has no variant {variant!r}; choose one of {', '.join(variants) or 'none'}"
+        )
+    return module.get_study(variant) if variant else module.get_study()
+
+
+def config_module(name: str) -> ModuleType:
+    """The module of a study's file."""
+    path = Path(name) if name.endswith(".py") else FOLDER / f"{name}.py"
+    if not path.is_file() or name.startswith("_"):
+        raise UsageError(
+            f"there is no study {name!r}; choose one of {', '.join(names())}, or a file"
+        )
+    if path.parent == FOLDER:
+        return importlib.import_module(f"configs.{path.stem}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader, path
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def names() -> list[str]:
+    """The studies of `configs/`."""
+    return sorted(p.stem for p in FOLDER.glob("*.py") if "def get_study" in p.read_text())
+
+
+def _text(at: At) -> str:
+    return ", ".join(f"{name} {value}" for name, value in at.items()) or "(base)"
