@@ -71,10 +71,13 @@ class Curves(Drawn):
             self._panel(axes, mine, styles)
             self._level(axes, found, dict(zip(self.panels, values, strict=True)))
             axes.set(title=self.title(*values), xlabel=self.x, **self.axis)
+            if self.axis.get("xscale") == "log":
+                _ticks(axes, sorted({x.get(self.x) for x in mine}))
             if limits := self.limits(mine):
                 axes.set_ylim(*limits)
         drawn = [n for n in names if any(x.get(self.lines) == n for x in curves)]
         handles = [_handle(styles[n], str(n)) for n in drawn]
+        handles += [Line2D([], [], color="0.7", label="trained networks")] if self.level else []
         beside: Any = "outside right"  # which the type stubs do not know
         figure.legend(handles=handles, loc=beside, fontsize=8)
         plots.save(figure, self.path(page))
@@ -85,16 +88,17 @@ class Curves(Drawn):
             if mine:
                 x, y = [m.get(self.x) for m in mine], [m.value for m in mine]
                 axes.errorbar(x, y, [m.error or 0 for m in mine], fmt=style, marker=".")
-        if self.axis.get("xscale") == "log":
-            ticks = sorted({m.get(self.x) for m in found})
-            axes.set(xscale="log", xticks=ticks)
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_locator(NullLocator())
 
     def _level(self, axes: Axes, found: Sequence[Record], panel: Where) -> None:
         if self.level is not None:
             for record in r.where(found, {**panel, **self.level})[:1]:
                 axes.axhline(record.value, color="0.7", zorder=0)
+
+
+def _ticks(axes: Axes, values: Sequence[float]) -> None:
+    axes.set(xticks=values)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _handle(style: str, name: str) -> Line2D:

@@ -106,6 +106,7 @@ class Study:
 def changed(config: Config, row: Row) -> None:
     """Change a config as a row says; what else it measures its coordinates must name."""
     before = flat(config.to_dict())
+    config.lock()  # keys that there are not are refused
     try:
         config.update(row.change)
     except (KeyError, TypeError, AttributeError) as error:
@@ -139,7 +140,7 @@ def load(name: str) -> Study:
 def config_module(name: str) -> ModuleType:
     """The module of a study's file."""
     path = Path(name) if name.endswith(".py") else FOLDER / f"{name}.py"
-    if not path.is_file() or name.startswith("_"):
+    if not path.is_file() or "def get_study" not in path.read_text():
         raise UsageError(
             f"there is no study {name!r}; choose one of {', '.join(names())}, or a file"
         )
