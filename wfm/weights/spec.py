@@ -1,10 +1,12 @@
 """`WeightSpec`: labels on the axes of a network's weights, from which all else is derived."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 from jaxtyping import Array, Float
 
 from wfm.checks import check_count
@@ -41,6 +43,10 @@ class WeightSpec:
     flax: a kernel is `("in", "out")`, a bias `("out",)`.
     `activations(weights, x)` computes, for one input `x`, what the neurons of each group but the
     inputs give: arrays whose last axis runs over the group. It must not depend on group sizes.
+
+    Specs are values: equal where their groups, arrays and `activations` are, in the same order, so
+    that compiled functions know one again. A plain function is equal to itself alone; give a
+    callable with equality, such as a frozen dataclass, where two calls shall make equal specs.
     """
 
     groups: Mapping[str, Group]
@@ -55,9 +61,23 @@ class WeightSpec:
                     f"array {name!r} has an axis over the unknown group {unknown[0]!r}"
                 )
 
+    @functools.cached_property
+    def _value(self) -> tuple[Any, ...]:
+        return tuple(self.groups.items()), tuple(self.arrays.items()), self.activations
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, WeightSpec) and self._value == other._value)
+
     def apply(self, weights: Weights, x: Array) -> Array:
         """The outputs for one input `x`."""
         return self.activations(weights, x)[self.output]
+
+    def outputs(self, weights: Weights, inputs: Array) -> Array:
+        """The outputs for each of the stacked `inputs`."""
+        return jax.vmap(functools.partial(self.apply, weights))(inputs)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the array `name`."""
