@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from wfm.checks import check_count
 from wfm.weights.scaling import NO_SCALING, Scaling
@@ -70,6 +70,22 @@ class WeightSpec:
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, WeightSpec) and self._value == other._value)
+
+    def init(self, key: Key[Array, ""], how: str = "he", *, std: float | None = None) -> Weights:
+        """Weights of one network to start training from.
+
+        `"he"` (He et al. 2015), `"lecun"` (LeCun et al. 1998) and `"glorot"` (Glorot & Bengio
+        2010): kernels with variance 2/fan_in, 1/fan_in and 2/(fan_in + fan_out), truncated
+        normal, and biases 0. Fans are products of sizes: of the groups that an array comes from,
+        or of the one it enters, and of feature axes. Those between the two, as the heads of
+        `("stream", 4, "query")`, count where it enters only; others, as a convolution's, at both
+        ends. An array over one group is a bias if it has no feature axes, else a kernel for each
+        neuron by itself, as of depthwise convolutions. `"normal"`: all entries from N(0, `std`²),
+        by default 1.
+        """
+        from wfm.weights.initial import init  # derived from the labels, as all else is
+
+        return init(self, key, how, std)
 
     def apply(self, weights: Weights, x: Array) -> Array:
         """The outputs for one input `x`."""
