@@ -11,6 +11,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, PyTree
 
+from wfm.batching import first_rows, rows_from
+
 AXIS = "batch"
 
 
@@ -74,14 +76,9 @@ def spread(f: Callable[..., PyTree], mesh: Mesh | None, out_axis: int = 0) -> Ca
 
     def spread_f(*stacked: PyTree) -> PyTree:
         n = len(jax.tree.leaves(stacked)[0])
-        rows = jnp.minimum(jnp.arange(-(-n // mesh.size) * mesh.size), n - 1)
         specs = P(*[None] * out_axis, AXIS)
         run = jax.shard_map(f, mesh=mesh, in_specs=P(AXIS), out_specs=specs, check_vma=False)
-        filled = run(*jax.tree.map(lambda a: a[rows], stacked))
-        return jax.tree.map(partial(_first, n, out_axis), filled)
+        filled = run(*rows_from(stacked, 0, -(-n // mesh.size) * mesh.size))
+        return first_rows(filled, n, out_axis)
 
     return spread_f
-
-
-def _first(n: int, axis: int, a: Array) -> Array:
-    return jax.lax.slice_in_dim(a, 0, n, axis=axis)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import equinox as eqx
 import jax
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float
 
 from wfm.evaluation.finite import finite_rows, only_where, warn_of
 from wfm.manifolds import Manifold
-from wfm.tasks import Split, cross_entropy
+from wfm.tasks import Split, mean_loss
 from wfm.weights import Matching, Weights, WeightSpec, align_each, in_chunks
 
 MIDPOINT = (0.5,)
@@ -81,11 +80,7 @@ def mean_over_pairs(matrix: Float[Array, "n n"]) -> dict[str, float]:
 
 @eqx.filter_jit
 def _losses(spec: WeightSpec, weights: Weights, split: Split) -> Float[Array, " n"]:
-    return jax.vmap(partial(_loss, spec, split))(weights)
-
-
-def _loss(spec: WeightSpec, split: Split, weights: Weights) -> Float[Array, ""]:
-    return cross_entropy(jax.vmap(partial(spec.apply, weights))(split.x), split.y)
+    return jax.vmap(lambda w: mean_loss(spec, w, split.x, split.y))(weights)
 
 
 @eqx.filter_jit
@@ -100,9 +95,10 @@ def _barrier(
     loss_b: Float[Array, " n"],
 ) -> Float[Array, " n"]:
     def one(a: Weights, b: Weights, loss_a: Array, loss_b: Array) -> Array:
-        excess = lambda t: (  # noqa: E731
-            _loss(spec, split, space.geodesic(a, b, t)) - (1 - t) * loss_a - t * loss_b
-        )
+        def excess(t: Array) -> Array:
+            loss = mean_loss(spec, space.geodesic(a, b, t), split.x, split.y)
+            return loss - (1 - t) * loss_a - t * loss_b
+
         return jax.lax.map(excess, times).max()
 
     return jax.vmap(one)(a, b, loss_a, loss_b)

@@ -5,7 +5,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Int, Key
 
 from wfm.checks import check_count, numbers
 from wfm.tasks.task import Split, cross_entropy
@@ -30,6 +30,13 @@ def check_data(spec: WeightSpec, split: Split) -> None:
             f"the data have a class {labels.max()} and the network {outputs} "
             "outputs, counted from 0; give data of the network's own task"
         )
+
+
+def mean_loss(
+    spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."], y: Int[Array, " m"]
+) -> Float[Array, ""]:
+    """Mean negative log-likelihood (nats) of a network for inputs `x` with labels `y`."""
+    return cross_entropy(spec.outputs(weights, x), y)
 
 
 class BatchLoss(eqx.Module):
@@ -59,4 +66,4 @@ class BatchLoss(eqx.Module):
         x, y = self.split.x[rows], self.split.y[rows]
         if self.input_noise:
             x = x + self.input_noise * jax.random.normal(noise_key, jnp.shape(x))
-        return cross_entropy(jax.vmap(lambda x: self.spec.apply(weights, x))(x), y)
+        return mean_loss(self.spec, weights, x, y)

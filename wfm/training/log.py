@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from wfm.atomic import replacing
+
 SECONDS = 30  # between two lines of progress where there is no terminal
 
 
@@ -62,9 +64,8 @@ class MetricsLog:
     def truncate(self, key: str, last: int) -> None:
         """Drop records beyond `last`, which a resumed run will write again, and damaged lines."""
         kept = [record for record in self.read() if not _is_beyond(record.get(key), last)]
-        partial = self.path.with_name(self.path.name + ".partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        partial.replace(self.path)
+        with replacing(self.path) as partial:
+            partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from wfm.batching import in_chunks
 from wfm.checks import all_finite, non_finite_rows, some
-from wfm.weights.chunks import in_chunks
 from wfm.weights.matching import Matching, WeightMatching
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, permute

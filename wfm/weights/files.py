@@ -8,6 +8,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from wfm.atomic import replacing
+
 
 def save_weights(
     path: str | Path,
@@ -15,12 +17,9 @@ def save_weights(
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write named arrays (one network, or many stacked) to a safetensors file, atomically."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     contiguous = {name: np.asarray(a, order="C") for name, a in arrays.items()}
-    save_file(contiguous, partial, dict(metadata or {}))
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(contiguous, partial, dict(metadata or {}))
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

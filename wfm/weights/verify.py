@@ -108,7 +108,7 @@ def _generic(a: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=0)
 def _outputs(spec: WeightSpec, weights: Weights, inputs: Array) -> Float[Array, "n m outputs"]:
-    return jax.vmap(lambda w: jax.vmap(partial(spec.apply, w))(inputs))(weights)
+    return jax.vmap(spec.outputs, (0, None))(weights, inputs)
 
 
 def _compare_with_given(given: np.ndarray, found: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, Key, PyTree
 from wfm.checks import check_count, non_finite_rows, some
 from wfm.devices import spread
 from wfm.evaluation import evaluate
-from wfm.tasks import Split, Task, check_data, cross_entropy
+from wfm.tasks import Split, Task, check_data, mean_loss
 from wfm.weights import Weights, WeightSpec, in_working_precision
 from wfm.zoo.groups import Train, in_groups, kept_in
 from wfm.zoo.weight_set import WeightSet
@@ -193,9 +193,7 @@ def _step(
 ) -> Callable:
     """One training step of all networks; the step count is shared, so that epochs are too."""
     epoch, size = schedule.epoch(len(data)), min(schedule.batch_size, len(data))
-
-    def loss(weights: Weights, x: Array, y: Array):
-        return cross_entropy(jax.vmap(partial(spec.apply, weights))(x), y)
+    loss = partial(mean_loss, spec)
 
     def reshuffle(order: _Order) -> _Order:
         key, subkey = jax.random.split(order.key)
