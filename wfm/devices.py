@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, PyTree
 
 from wfm.batching import first_rows, rows_from
+from wfm.errors import UserError
 
 AXIS = "batch"
 
@@ -21,7 +22,7 @@ def device_mesh(n: int | None = None) -> Mesh:
     devices = jax.devices()
     n = len(devices) if n is None else n
     if not 1 <= n <= len(devices):
-        raise ValueError(
+        raise UserError(
             f"{n} devices asked for, but JAX sees {len(devices)} ({devices[0].device_kind}); ask "
             f"for no more, or make more of a CPU with JAX_NUM_CPU_DEVICES={max(n, 1)}"
         )

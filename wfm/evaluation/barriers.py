@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from wfm.errors import UserError
 from wfm.evaluation.finite import finite_rows, only_where, warn_of
 from wfm.manifolds import Manifold
 from wfm.tasks import Split, mean_loss
@@ -37,9 +38,9 @@ def barriers(
     spec.check(points, batch_dims=1)
     n = len(next(iter(points.values())))
     if n < 2:
-        raise ValueError(f"barriers lie between networks; give at least two, got {n}")
+        raise UserError(f"barriers lie between networks; give at least two, got {n}")
     if not len(times) or not all(0 <= t <= 1 for t in times):
-        raise ValueError(f"times on the way lie between 0 and 1, got {tuple(times)}")
+        raise UserError(f"times on the way lie between 0 and 1, got {tuple(times)}")
     first, second = np.triu_indices(n, 1)
     good = finite_rows(points)
     points = only_where(good, points, 0.0)

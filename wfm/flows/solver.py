@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wfm.errors import UserError
 from wfm.manifolds import Manifold
 
 MakeSolver = Callable[[Manifold], diffrax.AbstractSolver]
@@ -137,7 +138,7 @@ def in_flat_space(solver: diffrax.AbstractSolver) -> MakeSolver:
 
     def make(space: Manifold) -> diffrax.AbstractSolver:
         if not space.is_vector_space:
-            raise ValueError(
+            raise UserError(
                 f"{type(solver).__name__} adds points and velocities, which would leave the "
                 f"{type(space).__name__}; use euler, midpoint, rk4 or tsit5 of wfm.flows"
             )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm.errors import UserError
 from wfm.manifolds.base import Manifold, Scalar, check_std, replaced_if_any
 
 
@@ -20,7 +21,7 @@ class Euclidean(Manifold):
     def __check_init__(self):
         check_std(self.std)
         if not math.isfinite(self.mean):
-            raise ValueError(f"the mean of a flat space must be finite, got {self.mean}")
+            raise UserError(f"the mean of a flat space must be finite, got {self.mean}")
 
     @property
     def dim(self) -> int:

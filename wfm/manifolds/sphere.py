@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm.errors import UserError
 from wfm.manifolds.base import Manifold, Scalar, replaced_if_any, safe_norm, safe_sqrt
 from wfm.manifolds.euclidean import Euclidean
 
@@ -33,11 +34,11 @@ class Sphere(Manifold):
         rank = len(shape)
         axes = range(rank) if axes is None else (axes,) if isinstance(axes, int) else axes
         if any(not -rank <= a < rank for a in axes) or len({a % rank for a in axes}) < len(axes):
-            raise ValueError(f"axes {tuple(axes)} do not fit shape {tuple(shape)}")
+            raise UserError(f"axes {tuple(axes)} do not fit shape {tuple(shape)}")
         if not 0 < radius < math.inf:
-            raise ValueError(f"a sphere needs a positive radius, got {radius}")
+            raise UserError(f"a sphere needs a positive radius, got {radius}")
         if math.prod(shape[a] for a in axes) < 2:
-            raise ValueError(
+            raise UserError(
                 f"a sphere in one dimension (shape {tuple(shape)}, axes {tuple(axes)}) is two "
                 "points that no path joins; use wider layers, or model these weights as trained"
             )

@@ -10,6 +10,7 @@ import numpy as np
 import pooch
 
 from wfm.checks import some
+from wfm.errors import MissingFile, UserError
 from wfm.tasks.idx import read_idx
 from wfm.tasks.split import divide
 from wfm.tasks.task import Split, Task
@@ -124,13 +125,13 @@ def _parts(name: str) -> tuple[Images, Images]:
     seen, test = (_images(*files[part]) for part in ("train", "test"))
     (x, y), (test_x, test_y) = seen, test
     if x.shape[1:] != test_x.shape[1:]:
-        raise ValueError(
+        raise UserError(
             f"{files['test'][0]} has images of {test_x.shape[1:]} pixels and {files['train'][0]} "
             f"of {x.shape[1:]}; take both from one data set"
         )
     absent = sorted(set(range(int(max(y.max(), test_y.max())) + 1)) - set(y.tolist()))
     if absent:
-        raise ValueError(
+        raise UserError(
             f"{files['train'][1]} and {files['test'][1]} have labels up to "
             f"{max(y.max(), test_y.max())}, but the first has none of class {some(absent)}; "
             "number the classes from 0 without gaps, or download both again"
@@ -141,17 +142,17 @@ def _parts(name: str) -> tuple[Images, Images]:
 def _images(images_file: Path, labels_file: Path) -> Images:
     images, labels = read_idx(images_file), read_idx(labels_file)
     if images.ndim != 3 or labels.shape != images.shape[:1]:
-        raise ValueError(
+        raise UserError(
             f"{images_file} holds an array {images.shape} and {labels_file} one {labels.shape}, "
             "which are not images and a label for each; download both again"
         )
     if not images.size:
-        raise ValueError(f"{images_file} has no pixels (shape {images.shape}); download it again")
+        raise UserError(f"{images_file} has no pixels (shape {images.shape}); download it again")
     images = images.astype(np.float32)
     if not np.isfinite(images).all():
-        raise ValueError(f"{images_file} has NaN or infinite pixels; download it again")
+        raise UserError(f"{images_file} has NaN or infinite pixels; download it again")
     if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise ValueError(
+        raise UserError(
             f"{labels_file} has labels of {labels.dtype} from {labels.min()} on, which do not "
             "number classes from 0; download it again"
         )
@@ -170,7 +171,7 @@ def _file(name: str, file: str) -> Path:
         return Path(pooch.retrieve(source.url + file, source.sha256[file], file, cache))
     except (OSError, ValueError) as error:  # no network; or not the official file
         reason = str(error).splitlines()[0]
-        raise FileNotFoundError(
+        raise MissingFile(
             f"no file {name}/{file}, and none to be had from {source.url} ({reason}); download it "
             f"elsewhere, and set {FOLDER} to the folder that {name}/ lies in"
         ) from None

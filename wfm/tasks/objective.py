@@ -8,25 +8,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from wfm.checks import check_count, numbers
+from wfm.errors import UserError
 from wfm.tasks.task import Split, cross_entropy
 from wfm.weights import Weights, WeightSpec
 
 
 def check_data(spec: WeightSpec, split: Split) -> None:
-    """Raise `ValueError` unless a network has an input for each feature, an output for each class.
+    """Raise `UserError` unless a network has an input for each feature, an output for each class.
 
     Features lie on the last axis of the inputs. Of labels that cannot be read nothing is said.
     """
     groups = list(spec.groups.values())
     inputs, outputs = groups[0].size, groups[-1].size
     if split.x.shape[-1] != inputs:
-        raise ValueError(
+        raise UserError(
             f"the data have {split.x.shape[-1]} inputs and the network {inputs}; "
             "give data of the network's own task"
         )
     labels = numbers(split.y)
     if labels is not None and labels.max() >= outputs:
-        raise ValueError(
+        raise UserError(
             f"the data have a class {labels.max()} and the network {outputs} "
             "outputs, counted from 0; give data of the network's own task"
         )
@@ -55,7 +56,7 @@ class BatchLoss(eqx.Module):
         check_data(self.spec, self.split)
         check_count("the batch size", self.batch_size)
         if not 0 <= self.input_noise < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"input_noise is a standard deviation, finite and not negative, "
                 f"got {self.input_noise}"
             )

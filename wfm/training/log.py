@@ -20,6 +20,7 @@ from rich.progress import (
 )
 
 from wfm.atomic import replacing
+from wfm.errors import UserError
 
 SECONDS = 30  # between two lines of progress where there is no terminal
 
@@ -56,7 +57,7 @@ class MetricsLog:
         try:
             return self.path.read_bytes()
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"{self.path} cannot be read ({error.strerror}); move it away, or choose another "
                 "folder"
             ) from None

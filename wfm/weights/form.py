@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from wfm.errors import UserError
 from wfm.manifolds import Euclidean, Manifold, Product, ZeroSum
 from wfm.weights.normal_form import normalize
 from wfm.weights.precision import in_working_precision
@@ -50,20 +51,20 @@ class WeightForm(abc.ABC):
 
     @abc.abstractmethod
     def check(self, weights: Weights) -> None:
-        """Raise `ValueError` where stacked weights do not fit, or `encode` would lose something."""
+        """Raise `UserError` where stacked weights do not fit, or `encode` would lose something."""
 
     @abc.abstractmethod
     def symmetries_left(self) -> tuple[str, ...]:
         """What still changes points but no function, in words, other than permutations."""
 
     def check_quotient(self) -> None:
-        """Raise `ValueError` if distances, after alignment, are not those between functions.
+        """Raise `UserError` if distances, after alignment, are not those between functions.
 
         Where a symmetry is left, two points of one function lie apart, so that distances are
         upper bounds and a copy may look new.
         """
         if left := self.symmetries_left():
-            raise ValueError(
+            raise UserError(
                 f"distances in this form are not those of the quotient, for it keeps "
                 f"{'; '.join(left)}; compare such networks by what they compute"
             )
@@ -152,7 +153,7 @@ class Canonical(WeightForm):
     def __post_init__(self):
         if self.last not in LAST_LAYERS:
             names = ", ".join(LAST_LAYERS)
-            raise ValueError(f"unknown form {self.last!r} of the last layer; choose one of {names}")
+            raise UserError(f"unknown form {self.last!r} of the last layer; choose one of {names}")
         _check_order(self.network)
 
     @cached_property
@@ -181,7 +182,7 @@ class Canonical(WeightForm):
         return self._scale_outputs(weights, jnp.exp(point[LOG_SCALE]))
 
     def check(self, weights: Weights) -> None:
-        """Raise `ValueError` where stacked weights do not fit, or have no form of their function.
+        """Raise `UserError` where stacked weights do not fit, or have no form of their function.
 
         That is where a constant enters a hidden neuron and nothing else, or all of the last kernel
         is 0. `encode` gives a point of the manifold there, too, but of another function.
@@ -190,7 +191,7 @@ class Canonical(WeightForm):
         changed = _changed(self, weights)
         for group in self.network.groups:
             if group in changed and (where := np.argwhere(changed[group])).size:
-                raise ValueError(self._has_no_form(group, *where[0].tolist()))
+                raise UserError(self._has_no_form(group, *where[0].tolist()))
 
     def symmetries_left(self) -> tuple[str, ...]:
         kept = not self._centred and self.network.groups[self.network.output].size > 1
@@ -317,7 +318,7 @@ def _check_order(network: WeightSpec) -> None:
         if lead := network.lead(group):
             sources = list(network.labels(lead[0]).values())[:-1]
             if any(order.index(source) >= order.index(group) for source in sources):
-                raise ValueError(
+                raise UserError(
                     f"the first kernel into {group!r}, {lead[0]!r}, comes from a group that is not "
                     "before it; list groups and arrays in the order of computation"
                 )

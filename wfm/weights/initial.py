@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_normal, he_normal, lecun_normal
 from jaxtyping import Array, Key
 
+from wfm.errors import UserError
 from wfm.weights.form import AsTrained
 from wfm.weights.spec import Weights, WeightSpec
 
@@ -48,7 +49,7 @@ STARTS: dict[str, Start] = {
 def init(spec: WeightSpec, key: Key[Array, ""], how: str, std: float | None) -> Weights:
     """`WeightSpec.init`."""
     if how not in STARTS:
-        raise ValueError(f"unknown initialisation {how!r}; choose one of {', '.join(STARTS)}")
+        raise UserError(f"unknown initialisation {how!r}; choose one of {', '.join(STARTS)}")
     if std is not None and how != "normal":
-        raise ValueError(f"std is of the initialisation 'normal'; {how!r} finds its own")
+        raise UserError(f"std is of the initialisation 'normal'; {how!r} finds its own")
     return STARTS[how](spec, key, std)

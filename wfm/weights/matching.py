@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from wfm.errors import UserError
 from wfm.ot import best_assignment
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, permute, random_permutation
@@ -42,7 +43,7 @@ class WeightMatching(Matching):
 
     def __check_init__(self):
         if self.max_sweeps < 0 or self.restarts < 0:
-            raise ValueError(
+            raise UserError(
                 f"max_sweeps and restarts cannot be negative, got {self.max_sweeps} and "
                 f"{self.restarts}"
             )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from wfm.errors import UserError
 from wfm.weights.scaling import (
     NO_SCALING,
     LinearScaling,
@@ -28,7 +29,7 @@ ACTIVATIONS: dict[str, tuple[Activation, Scaling]] = {
 
 def _activation(name: str) -> tuple[Activation, Scaling]:
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}; choose one of {', '.join(ACTIVATIONS)}")
+        raise UserError(f"unknown activation {name!r}; choose one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 
@@ -54,7 +55,7 @@ def mlp(*widths: int, activation: str = "relu") -> WeightSpec:
     Groups `in`, `h1`, …, `out`; arrays `dense1.kernel` (d₀, d₁), `dense1.bias` (d₁,), ….
     """
     if len(widths) < 2:
-        raise ValueError(f"an mlp needs at least input and output widths, got {widths}")
+        raise UserError(f"an mlp needs at least input and output widths, got {widths}")
     act, scaling = _activation(activation)
     n_layers = len(widths) - 1
     hidden = [f"h{i}" for i in range(1, n_layers)]

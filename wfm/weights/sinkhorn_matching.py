@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
+from wfm.errors import UserError
 from wfm.ot import best_assignment, sinkhorn
 from wfm.weights.matching import Matching
 from wfm.weights.spec import Weights, WeightSpec
@@ -76,7 +77,7 @@ class SinkhornMatching(Matching):
 
     def __check_init__(self):
         if self.steps < 1 or not min(self.learning_rate, *self.temperatures) > 0:
-            raise ValueError(
+            raise UserError(
                 f"steps, learning rate and temperatures must be positive, got {self.steps}, "
                 f"{self.learning_rate} and {self.temperatures}"
             )

@@ -10,6 +10,7 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from wfm.checks import check_count
+from wfm.errors import UserError
 from wfm.weights.scaling import NO_SCALING, Scaling
 
 Weights = dict[str, Float[Array, "..."]]
@@ -57,9 +58,7 @@ class WeightSpec:
         for name, axes in self.arrays.items():
             unknown = [a for a in axes if isinstance(a, str) and a not in self.groups]
             if unknown:
-                raise ValueError(
-                    f"array {name!r} has an axis over the unknown group {unknown[0]!r}"
-                )
+                raise UserError(f"array {name!r} has an axis over the unknown group {unknown[0]!r}")
 
     @functools.cached_property
     def _value(self) -> tuple[Any, ...]:
@@ -143,7 +142,7 @@ class WeightSpec:
         """The same architecture with other group sizes, as in `spec.resize(h1=32)`."""
         unknown = sizes.keys() - self.groups.keys()
         if unknown:
-            raise ValueError(
+            raise UserError(
                 f"no group {sorted(unknown)[0]!r} in this network; it has {', '.join(self.groups)}"
             )
         groups = {
@@ -165,39 +164,39 @@ class WeightSpec:
         )
 
     def check(self, weights: Mapping[str, Any], batch_dims: int = 0) -> None:
-        """Raise `ValueError` unless names and shapes (after `batch_dims` axes) fit this spec."""
+        """Raise `UserError` unless names and shapes (after `batch_dims` axes) fit this spec."""
         missing, extra = self.arrays.keys() - weights.keys(), weights.keys() - self.arrays.keys()
         if missing or extra:
-            raise ValueError(
+            raise UserError(
                 f"weights do not fit the network: missing {sorted(missing)}, "
                 f"unknown {sorted(extra)}; it has the arrays {list(self.arrays)}"
             )
         shapes = {name: tuple(weights[name].shape) for name in self.arrays}
         if batch_dims and all(shapes[name] == self.shape(name) for name in shapes):
-            raise ValueError(
+            raise UserError(
                 "the weights are those of one network where many are expected; stack them along a "
                 "new first axis, as in `jax.tree.map(lambda a: a[None], weights)`"
             )
         if not batch_dims and all(shapes[name][1:] == self.shape(name) for name in shapes):
-            raise ValueError(
+            raise UserError(
                 "the weights are those of many networks where one is expected; map over them with "
                 "`jax.vmap`, or take one of them"
             )
         for name in self.arrays:
             shape = shapes[name][batch_dims:]
             if shape != self.shape(name):
-                raise ValueError(
+                raise UserError(
                     f"weights do not fit the network: {name!r} has shape {shape}, "
                     f"expected {self.shape(name)} (axes {self.arrays[name]}); "
                     f"use `spec.resize` for other widths"
                 )
         if len(leading := {shape[:batch_dims] for shape in shapes.values()}) > 1:
-            raise ValueError(
+            raise UserError(
                 f"the arrays hold unequal numbers of networks: {sorted(leading)}; stack them alike"
             )
 
     def verify(self, weights: Mapping[str, Any], inputs: Any, outputs: Any = None) -> None:
-        """Raise `ValueError` where the labels are wrong, naming the group that shows it.
+        """Raise `UserError` where the labels are wrong, naming the group that shows it.
 
         Permuting and rescaling each group must keep the outputs, and what enters the outputs must
         add up to them: of these the canonical form consists. Tried on the first few of the

@@ -12,6 +12,7 @@ from jaxtyping import Array, Key
 
 from wfm.batching import in_chunks
 from wfm.digest import digest
+from wfm.errors import UserError
 from wfm.weights import Weights, load_weights, save_weights
 
 # From a group's name, initial weights and keys to snapshots: arrays (snapshot, network, …).
@@ -64,13 +65,13 @@ def _read(file: Path, origin: str) -> Weights | None:
     """A finished group, or nothing, with a warning, if the file is damaged."""
     try:
         arrays, marks = load_weights(file)
-    except ValueError:
+    except UserError:
         arrays, marks = {}, {}
     if marks.get("digest") != _seal(arrays, marks.get("origin", "")):
         warnings.warn(f"{file} is damaged; its networks are trained again", stacklevel=5)
         return None
     if marks["origin"] != origin:
-        raise ValueError(
+        raise UserError(
             f"{file.parent} holds networks trained from other weights, keys, data or by another "
             "schedule; choose another folder or delete it"
         )
