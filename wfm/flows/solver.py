@@ -85,7 +85,7 @@ class GeodesicRungeKutta(diffrax.AbstractItoSolver):
         args: Any,
         solver_state: None,
         made_jump: Any,
-    ):
+    ) -> tuple[Any, Any, dict[str, Any], None, diffrax.RESULTS]:
         control = terms.contr(t0, t1)
         n = len(self.tableau.b)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from wfm.errors import UserError
-from wfm.manifolds.base import Manifold, Scalar, replaced_if_any, safe_norm, safe_sqrt
+from wfm.manifolds.base import Manifold, Point, Scalar, replaced_if_any, safe_norm, safe_sqrt
 from wfm.manifolds.euclidean import Euclidean
 
 
@@ -101,7 +101,7 @@ class Sphere(Manifold):
     def _fixed_direction(self, like: Array) -> Array:
         return jnp.cos(jnp.arange(like.size, dtype=like.dtype)).reshape(like.shape)
 
-    def inner(self, x, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
+    def inner(self, x: Point, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
         return jnp.sum(u * v)
 
     def squared_distances(
