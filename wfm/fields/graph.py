@@ -105,11 +105,7 @@ class WeightGraph:
             parts.append(array.reshape(*shape, math.prod(self._channel_shape(name))))
         return jnp.concatenate(parts, -1) if parts else jnp.zeros((*shape, 0))
 
-    def write(
-        self,
-        nodes: NodeFeatures,
-        edges: EdgeFeatures,
-    ) -> Weights:
+    def write(self, nodes: NodeFeatures, edges: EdgeFeatures) -> Weights:
         """The inverse of `read`."""
         weights = {}
         for name, features in nodes.items():

@@ -77,14 +77,7 @@ class GeodesicRungeKutta(diffrax.AbstractItoSolver):
         return None
 
     def step(
-        self,
-        terms: Any,
-        t0: Any,
-        t1: Any,
-        y0: Any,
-        args: Any,
-        solver_state: None,
-        made_jump: Any,
+        self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: None, made_jump: Any
     ) -> tuple[Any, Any, dict[str, Any], None, diffrax.RESULTS]:
         control = terms.contr(t0, t1)
         n = len(self.tableau.b)

@@ -26,10 +26,7 @@ class Sphere(Manifold):
     radius: float = eqx.field(static=True)
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        axes: int | Sequence[int] | None = None,
-        radius: float = 1.0,
+        self, shape: Sequence[int], axes: int | Sequence[int] | None = None, radius: float = 1.0
     ):
         rank = len(shape)
         axes = range(rank) if axes is None else (axes,) if isinstance(axes, int) else axes

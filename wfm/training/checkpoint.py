@@ -206,12 +206,7 @@ class _Best(policies.PreservationPolicy):
     def __init__(self, losses: dict[int, float | None]):
         self.losses = losses
 
-    def should_preserve(
-        self,
-        checkpoints: Sequence[Any],
-        *,
-        context: Any,
-    ) -> list[bool]:
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         known = {c.step: self.losses.get(c.step) for c in checkpoints}
         finite = {s: x for s, x in known.items() if x is not None and math.isfinite(x)}
         best = min(finite, key=lambda s: (finite[s], -s), default=None)

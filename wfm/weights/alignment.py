@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from wfm.batching import in_chunks
 from wfm.checks import all_finite, non_finite_rows, some
 from wfm.errors import UserError
-from wfm.weights.matching import Matching, WeightMatching
+from wfm.weights.matching import Matching, WeightMatching, squared_distance
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, permute
 
@@ -92,9 +92,8 @@ def barycentre(
 def _mean(weights: Weights, before: Weights) -> tuple[Weights, Float[Array, ""], Float[Array, ""]]:
     """The mean of stacked networks, its squared change, and their mean squared distance to it."""
     mean = jax.tree.map(lambda a: a.mean(0), weights)
-    change = sum(jnp.sum((mean[name] - before[name]) ** 2) for name in mean)
-    spread = sum(jnp.sum((a - mean[name][None]) ** 2) / len(a) for name, a in weights.items())
-    return mean, jnp.asarray(change), jnp.asarray(spread)
+    spread = jax.vmap(squared_distance, (0, None))(weights, mean).mean()
+    return mean, squared_distance(mean, before), spread
 
 
 def cycle_consistency(

@@ -8,13 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from wfm.errors import UserError
-from wfm.weights.scaling import (
-    NO_SCALING,
-    LinearScaling,
-    PositiveScaling,
-    Scaling,
-    SignScaling,
-)
+from wfm.weights.scaling import NO_SCALING, LinearScaling, PositiveScaling, Scaling, SignScaling
 from wfm.weights.spec import Group, Weights, WeightSpec
 
 Activation = Callable[[Array], Array]

@@ -187,10 +187,7 @@ def _train(
 
 
 def _step(
-    spec: WeightSpec,
-    optimizer: optax.GradientTransformation,
-    schedule: Schedule,
-    data: Split,
+    spec: WeightSpec, optimizer: optax.GradientTransformation, schedule: Schedule, data: Split
 ) -> Callable:
     """One training step of all networks; the step count is shared, so that epochs are too."""
     epoch, size = schedule.epoch(len(data)), min(schedule.batch_size, len(data))

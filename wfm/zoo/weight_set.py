@@ -13,13 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from wfm.checks import non_finite_rows, some
 from wfm.digest import digest
 from wfm.errors import UserError
-from wfm.weights import (
-    Weights,
-    WeightSpec,
-    in_working_precision,
-    load_weights,
-    save_weights,
-)
+from wfm.weights import Weights, WeightSpec, in_working_precision, load_weights, save_weights
 
 SEAL = "digest"  # of all arrays, beside them in the file
 Inputs = Float[Array, "m ..."] | Float[np.ndarray, "m ..."]
@@ -142,10 +136,7 @@ class WeightSet(eqx.Module):
 
     def save(self, path: str | Path) -> None:
         """Write to one safetensors file, sealed: `load` refuses what was altered since."""
-        arrays: dict[str, Shaped[Array, "..."]] = {
-            "trajectory": self.trajectory,
-            "step": self.step,
-        }
+        arrays: dict[str, Shaped[Array, "..."]] = {"trajectory": self.trajectory, "step": self.step}
         parts = {"weights": self.weights, "metrics": self.metrics, "initial": self.initial or {}}
         for part, members in parts.items():
             arrays |= {f"{part}/{name}": a for name, a in members.items()}
