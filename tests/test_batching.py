@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from wfm.batching import batched, map_batched
+from wfm.batching import batched, in_chunks, map_batched
 
 
 def norms(x):
@@ -35,3 +35,17 @@ def test_one_at_a_time_has_no_axis_of_length_one():
     jaxpr = jax.make_jaxpr(lambda x: map_batched(norms, x, 1))(stacked(4))
     assert set(shapes) == {(3, 4)}
     assert "[1,3,4]" not in str(jaxpr).split("scan")[1]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("chunk", [1, 3, 4, 9])
+def test_chunks_are_equally_long_and_give_the_same(axis, chunk):
+    lengths = []
+
+    def outer(x):
+        lengths.append(len(x))
+        return jnp.moveaxis(jnp.outer(x, jnp.arange(2.0)), 0, axis)
+
+    found = in_chunks(outer, jnp.arange(7.0), chunk, axis)
+    assert set(lengths) == {chunk}
+    chex.assert_trees_all_equal(found, outer(jnp.arange(7.0)))

@@ -1,6 +1,7 @@
 """Floors of the code: imports go down or stay on their floor, never up."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,13 @@ import wfm
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
+    "wfm.atomic": 1,
     "wfm.batching": 1,
     "wfm.checks": 1,
     "wfm.compilation": 1,
     "wfm.devices": 1,
     "wfm.digest": 1,
+    "wfm.errors": 1,
     "wfm.manifolds": 1,
     "wfm.ot": 1,
     "wfm.weights": 2,
@@ -27,11 +30,11 @@ FLOORS = {
     "wfm.evaluation": 4,
     "wfm": 5,  # wfm/__init__.pyi, which collects the public names
     "experiments": 6,
+    "configs": 6,
 }
 STRANGERS = {("wfm.flows", "wfm.weights")}  # flows know nothing of weights
-FILES = sorted(
-    p.relative_to(ROOT) for d in ("wfm", "experiments") for p in (ROOT / d).rglob("*.py")
-)
+TOP = ("wfm", "experiments", "configs")
+FILES = sorted(p.relative_to(ROOT) for d in TOP for p in (ROOT / d).rglob("*.py"))
 
 
 def package(module: str) -> str:
@@ -52,7 +55,9 @@ def imports(path: Path, source: str) -> set[str]:
             # `from wfm import flows` imports the package wfm.flows, `from wfm import Flow` all
             names = {f"{module}.{alias.name}" for alias in node.names}
             found |= {name if package(name) in FLOORS else module for name in names}
-    return {package(name) for name in found if name.split(".")[0] in ("wfm", "experiments")}
+    return {
+        package(name) for name in found if name.split(".")[0] in ("wfm", "experiments", "configs")
+    }
 
 
 def offences(path: Path, source: str) -> list[str]:
@@ -102,6 +107,14 @@ def test_an_upward_import_is_found(path, source):
 )
 def test_other_imports_are_allowed(path, source):
     assert offences(Path(path), source) == []
+
+
+def test_the_floors_are_those_of_the_layout_and_of_contributing():
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    told = {name: int(floor) for floor, names in rows for name in re.findall("`(.*?)`", names)}
+    assert told == FLOORS
+    there = {package(".".join(path.with_suffix("").parts)) for path in FILES}
+    assert there - {"wfm.__init__"} == FLOORS.keys() - {"wfm"}
 
 
 HEAVY = ("experiments", "matplotlib", "orbax", "scipy", "sklearn", "torch")

@@ -11,6 +11,7 @@ from wfm import training as training
 from wfm import weights as weights
 from wfm import zoo as zoo
 from wfm.compilation import enable_compilation_cache as enable_compilation_cache
+from wfm.errors import UserError as UserError
 from wfm.evaluation import evaluate as evaluate
 from wfm.fields import RelationalTransformer as RelationalTransformer
 from wfm.flows import Flow as Flow

@@ -10,17 +10,19 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
+from wfm.errors import UserError
+
 
 def check_count(name: str, value: Any, least: int = 1, most: int | None = None) -> None:
-    """Raise `ValueError` unless `value` is a whole number from `least` to `most`."""
+    """Raise `UserError` unless `value` is a whole number from `least` to `most`."""
     try:
         number = operator.index(value)
     except TypeError:
-        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+        raise UserError(f"{name} must be a whole number, got {value!r}") from None
     if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+        raise UserError(f"{name} must be at least {least}, got {value}")
     if most is not None and number > most:
-        raise ValueError(f"{name} must be at most {most}, got {value}")
+        raise UserError(f"{name} must be at most {most}, got {value}")
 
 
 def numbers(a: Any) -> np.ndarray | None:

@@ -11,6 +11,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, PyTree
 
+from wfm.batching import first_rows, rows_from
+from wfm.errors import UserError
+
 AXIS = "batch"
 
 
@@ -19,7 +22,7 @@ def device_mesh(n: int | None = None) -> Mesh:
     devices = jax.devices()
     n = len(devices) if n is None else n
     if not 1 <= n <= len(devices):
-        raise ValueError(
+        raise UserError(
             f"{n} devices asked for, but JAX sees {len(devices)} ({devices[0].device_kind}); ask "
             f"for no more, or make more of a CPU with JAX_NUM_CPU_DEVICES={max(n, 1)}"
         )
@@ -74,14 +77,9 @@ def spread(f: Callable[..., PyTree], mesh: Mesh | None, out_axis: int = 0) -> Ca
 
     def spread_f(*stacked: PyTree) -> PyTree:
         n = len(jax.tree.leaves(stacked)[0])
-        rows = jnp.minimum(jnp.arange(-(-n // mesh.size) * mesh.size), n - 1)
         specs = P(*[None] * out_axis, AXIS)
         run = jax.shard_map(f, mesh=mesh, in_specs=P(AXIS), out_specs=specs, check_vma=False)
-        filled = run(*jax.tree.map(lambda a: a[rows], stacked))
-        return jax.tree.map(partial(_first, n, out_axis), filled)
+        filled = run(*rows_from(stacked, 0, -(-n // mesh.size) * mesh.size))
+        return first_rows(filled, n, out_axis)
 
     return spread_f
-
-
-def _first(n: int, axis: int, a: Array) -> Array:
-    return jax.lax.slice_in_dim(a, 0, n, axis=axis)

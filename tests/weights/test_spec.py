@@ -1,5 +1,7 @@
 """Specs, files, and what they say of input that does not fit."""
 
+import dataclasses
+import functools
 import re
 
 import jax
@@ -8,8 +10,18 @@ import numpy as np
 import pytest
 
 from tests.weights.table import NETWORKS, inputs, outputs, weights
-from wfm.weights import Canonical, Group, WeightSpec, in_chunks, load_weights, mlp, save_weights
-from wfm.weights.networks import cnn
+from wfm.weights import (
+    AsTrained,
+    Canonical,
+    Group,
+    WeightSpec,
+    cnn,
+    in_chunks,
+    load_weights,
+    mlp,
+    residual_mlp,
+    save_weights,
+)
 
 
 def test_shapes_follow_the_labels():
@@ -28,6 +40,47 @@ def test_apply_agrees_with_plain_numpy():
     hidden = np.maximum(x @ n["dense1.kernel"] + n["dense1.bias"], 0)
     expected = hidden @ n["dense2.kernel"] + n["dense2.bias"]
     np.testing.assert_allclose(outputs(spec, w, x), expected, rtol=1e-4, atol=1e-5)
+
+
+MAKERS = {
+    "mlp": lambda width=8: mlp(4, width, 3),
+    "residual_mlp": lambda width=8: residual_mlp(4, width, 5, 3),
+    "cnn": lambda width=8: cnn(2, width, d_out=3),
+    "AsTrained": lambda width=8: AsTrained(mlp(4, width, 3)),
+    "Canonical": lambda width=8: Canonical(mlp(4, width, 3)),
+    "points": lambda width=8: Canonical(mlp(4, width, 3)).spec,
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_architectures_and_forms_are_values(make):
+    traces = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def traced(value, x):
+        traces.append(value)
+        return x
+
+    first, same, other = make(), make(), make(9)
+    assert first is not same
+    assert first == same
+    assert hash(first) == hash(same)
+    assert first != other
+    for value in (first, same, other):
+        traced(value, 1.0)
+    assert traces == [first, other]
+
+
+def test_what_a_spec_is_made_of_tells_it_apart():
+    spec = mlp(4, 8, 3)
+    assert spec != mlp(4, 8, 3, activation="tanh")
+    assert spec == spec.resize(h1=9).resize(h1=8)
+    assert spec != dataclasses.replace(spec, arrays=dict(reversed(spec.arrays.items())))
+    own = lambda: dataclasses.replace(spec, activations=lambda w, x: spec.activations(w, x))  # noqa: E731
+    assert own() != own()
+    assert Canonical(spec) != Canonical(spec, keep_logits=True)
+    assert Canonical(spec) != Canonical(spec, last="sphere")
+    assert spec.__eq__(1) is False
 
 
 def test_resized_networks_compute():

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import equinox as eqx
 import jax
@@ -10,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from wfm.errors import UserError
 from wfm.evaluation.finite import finite_rows, only_where, warn_of
 from wfm.manifolds import Manifold
-from wfm.tasks import Split, cross_entropy
+from wfm.tasks import Split, mean_loss
 from wfm.weights import Matching, Weights, WeightSpec, align_each, in_chunks
 
 MIDPOINT = (0.5,)
@@ -38,9 +38,9 @@ def barriers(
     spec.check(points, batch_dims=1)
     n = len(next(iter(points.values())))
     if n < 2:
-        raise ValueError(f"barriers lie between networks; give at least two, got {n}")
+        raise UserError(f"barriers lie between networks; give at least two, got {n}")
     if not len(times) or not all(0 <= t <= 1 for t in times):
-        raise ValueError(f"times on the way lie between 0 and 1, got {tuple(times)}")
+        raise UserError(f"times on the way lie between 0 and 1, got {tuple(times)}")
     first, second = np.triu_indices(n, 1)
     good = finite_rows(points)
     points = only_where(good, points, 0.0)
@@ -81,11 +81,7 @@ def mean_over_pairs(matrix: Float[Array, "n n"]) -> dict[str, float]:
 
 @eqx.filter_jit
 def _losses(spec: WeightSpec, weights: Weights, split: Split) -> Float[Array, " n"]:
-    return jax.vmap(partial(_loss, spec, split))(weights)
-
-
-def _loss(spec: WeightSpec, split: Split, weights: Weights) -> Float[Array, ""]:
-    return cross_entropy(jax.vmap(partial(spec.apply, weights))(split.x), split.y)
+    return jax.vmap(lambda w: mean_loss(spec, w, split.x, split.y))(weights)
 
 
 @eqx.filter_jit
@@ -100,9 +96,10 @@ def _barrier(
     loss_b: Float[Array, " n"],
 ) -> Float[Array, " n"]:
     def one(a: Weights, b: Weights, loss_a: Array, loss_b: Array) -> Array:
-        excess = lambda t: (  # noqa: E731
-            _loss(spec, split, space.geodesic(a, b, t)) - (1 - t) * loss_a - t * loss_b
-        )
+        def excess(t: Array) -> Array:
+            loss = mean_loss(spec, space.geodesic(a, b, t), split.x, split.y)
+            return loss - (1 - t) * loss_a - t * loss_b
+
         return jax.lax.map(excess, times).max()
 
     return jax.vmap(one)(a, b, loss_a, loss_b)

@@ -34,6 +34,5 @@ def warn_of(
     if read is not None and not read.all():
         rows = np.flatnonzero(~read).tolist()
         warnings.warn(
-            f"{len(rows)} of {len(read)} {what} ({some(rows)}) {fault}: {outcome}",
-            stacklevel=3,
+            f"{len(rows)} of {len(read)} {what} ({some(rows)}) {fault}: {outcome}", stacklevel=3
         )

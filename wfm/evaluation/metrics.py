@@ -75,4 +75,4 @@ def _probabilities(outputs: Float[Array, "n m classes"]) -> Float[Array, "n m cl
 
 @partial(jax.jit, static_argnums=0)
 def _outputs(spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]) -> Array:
-    return jax.vmap(lambda w: jax.vmap(partial(spec.apply, w))(x))(weights)
+    return jax.vmap(spec.outputs, (0, None))(weights, x)

@@ -12,15 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from wfm.checks import check_count
 from wfm.evaluation.finite import finite_rows, only_where, warn_of
-from wfm.weights import (
-    Matching,
-    WeightForm,
-    WeightMatching,
-    Weights,
-    align,
-    align_all,
-    in_chunks,
-)
+from wfm.weights import Matching, WeightForm, WeightMatching, Weights, align, align_all, in_chunks
 
 CANDIDATES = 32
 DRAWS = 1000  # of a bootstrap
@@ -218,10 +210,7 @@ def median_ratio(a: Float[Array, " n"], b: Float[Array, " m"]) -> float:
 
 
 def ratio_error(
-    a: Float[Array, " n"],
-    b: Float[Array, " m"],
-    trajectory: Int[Array, " m"],
-    key: Key[Array, ""],
+    a: Float[Array, " n"], b: Float[Array, " m"], trajectory: Int[Array, " m"], key: Key[Array, ""]
 ) -> float:
     """Standard error of `median_ratio(a, b)`, where `trajectory` says where each of `b` is from.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from wfm.errors import UserError
 from wfm.weights import Weights, WeightSpec
 
 GLOBAL = "global"
@@ -38,7 +39,7 @@ class WeightGraph:
     def __post_init__(self):
         for name in self.spec.arrays:
             if len(self._nodes_of(name)) > 2:
-                raise ValueError(f"array {name!r} joins more than two groups: no edge can carry it")
+                raise UserError(f"array {name!r} joins more than two groups: no edge can carry it")
 
     def _nodes_of(self, name: str) -> dict[int, str]:
         """The axes of an array that run over nodes: position to set of nodes."""
@@ -104,11 +105,7 @@ class WeightGraph:
             parts.append(array.reshape(*shape, math.prod(self._channel_shape(name))))
         return jnp.concatenate(parts, -1) if parts else jnp.zeros((*shape, 0))
 
-    def write(
-        self,
-        nodes: NodeFeatures,
-        edges: EdgeFeatures,
-    ) -> Weights:
+    def write(self, nodes: NodeFeatures, edges: EdgeFeatures) -> Weights:
         """The inverse of `read`."""
         weights = {}
         for name, features in nodes.items():

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from wfm.errors import UserError
 from wfm.fields.embedding import TimeEmbedding
 from wfm.fields.graph import Block, Edges, Nodes, WeightGraph
 from wfm.weights import Weights, WeightSpec
@@ -54,7 +55,7 @@ class GraphField(nnx.Module):
         own = spec.fixed if own_embedding is None else own_embedding
         unknown = own if isinstance(own, str) else [g for g in own if g not in spec.groups]
         if unknown:
-            raise ValueError(
+            raise UserError(
                 f"own_embedding names groups of neurons, but no {unknown!r}; choose some of "
                 f"{tuple(spec.groups)}"
             )

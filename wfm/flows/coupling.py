@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from wfm.errors import UserError
 from wfm.flows.prior import Prior
 from wfm.manifolds import Manifold, Point
 from wfm.ot import best_assignment, sinkhorn, to_doubly_stochastic
@@ -74,7 +75,7 @@ class EntropicTransport(Coupling):
 
     def __check_init__(self):
         if not self.epsilon > 0:
-            raise ValueError(
+            raise UserError(
                 f"epsilon must be positive, got {self.epsilon}; without entropy it is "
                 "OptimalTransport"
             )
@@ -127,7 +128,7 @@ class Given(Coupling):
 
     def given(self, batch: Any) -> tuple[Any, Any]:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise ValueError("the coupling Given takes pairs: give the data as (x₀, x₁), stacked")
+            raise UserError("the coupling Given takes pairs: give the data as (x₀, x₁), stacked")
         return batch[0], batch[1]
 
     def pair(

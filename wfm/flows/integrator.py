@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from wfm.errors import UserError
 from wfm.flows.solver import MakeSolver, euler, rk4
 from wfm.manifolds import Manifold, Point, Tangent
 
@@ -48,7 +49,7 @@ class Integrator(eqx.Module):
 
     def __check_init__(self):
         if self.steps < 1:
-            raise ValueError(f"integration needs at least 1 step, got {self.steps}")
+            raise UserError(f"integration needs at least 1 step, got {self.steps}")
 
     def times(self) -> Float[Array, " times"]:
         """The grid from 0 to 1: the same numbers in all programs, since guides draw by them."""
@@ -57,18 +58,18 @@ class Integrator(eqx.Module):
             # Not when it is made, which may be at import: processes must find each other first.
             rising = isinstance(times, Tracer) or bool((times[1:] > times[:-1]).all())
         if not rising:
-            raise ValueError("the times of a grid must rise from each to the next")
+            raise UserError("the times of a grid must rise from each to the next")
         return times
 
     def halved(self) -> "Integrator":
         """Half as many steps of the same kind."""
         if self.controller is not None:
-            raise ValueError(
+            raise UserError(
                 "the error is found by halving the number of steps, and adaptive ones have none; "
                 "give a fixed number of steps"
             )
         if self.steps < 2:
-            raise ValueError(f"the error is found by halving the steps, got {self.steps}")
+            raise UserError(f"the error is found by halving the steps, got {self.steps}")
         return Integrator(self.steps // 2, self.solver, self.grid)
 
     def solve(

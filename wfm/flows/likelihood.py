@@ -11,6 +11,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm.errors import UserError
 from wfm.flows.draws import normal_like, rademacher_like
 from wfm.flows.integrator import Integrator
 from wfm.flows.noise import VelocityAt
@@ -112,7 +113,7 @@ class Hutchinson(Divergence):
 
     def __check_init__(self):
         if self.probes < 1:
-            raise ValueError(f"an estimate needs at least 1 probe, got {self.probes}")
+            raise UserError(f"an estimate needs at least 1 probe, got {self.probes}")
 
     def trace(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
         return self._mean(lambda z: _dot(z, linear(z)), like, key)
@@ -148,7 +149,7 @@ class Hutchinson(Divergence):
         self, estimate: Callable[[Point], Scalar], like: Point, key: Key[Array, ""] | None
     ) -> Scalar:
         if key is None:
-            raise ValueError("Hutchinson's estimate draws random probes: give a key")
+            raise UserError("Hutchinson's estimate draws random probes: give a key")
         draw = normal_like if self.gaussian else rademacher_like
         one = lambda k: estimate(draw(k, like))  # noqa: E731
         return jax.vmap(one)(jax.random.split(key, self.probes)).mean()

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Key
 
+from wfm.errors import UserError
 from wfm.flows.draws import normal_like
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.manifolds.base import Scalar
@@ -20,7 +21,7 @@ class GeodesicPath(eqx.Module):
 
     def __check_init__(self):
         if self.sigma < 0:
-            raise ValueError(f"sigma is a noise scale and cannot be negative, got {self.sigma}")
+            raise UserError(f"sigma is a noise scale and cannot be negative, got {self.sigma}")
 
     def sample(
         self, space: Manifold, x0: Point, x1: Point, t: Scalar, key: Key[Array, ""]
@@ -43,7 +44,7 @@ class BetaTime(eqx.Module):
 
     def __check_init__(self):
         if not self.b > 0:
-            raise ValueError(f"b of Beta(1, b) must be positive, got {self.b}")
+            raise UserError(f"b of Beta(1, b) must be positive, got {self.b}")
 
     def sample(self, key: Key[Array, ""]) -> Scalar:
         """One time, by inverting the distribution function 1 - (1 - t)^b."""

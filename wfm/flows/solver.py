@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wfm.errors import UserError
 from wfm.manifolds import Manifold
 
 MakeSolver = Callable[[Manifold], diffrax.AbstractSolver]
@@ -76,15 +77,8 @@ class GeodesicRungeKutta(diffrax.AbstractItoSolver):
         return None
 
     def step(
-        self,
-        terms: Any,
-        t0: Any,
-        t1: Any,
-        y0: Any,
-        args: Any,
-        solver_state: None,
-        made_jump: Any,
-    ):
+        self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: None, made_jump: Any
+    ) -> tuple[Any, Any, dict[str, Any], None, diffrax.RESULTS]:
         control = terms.contr(t0, t1)
         n = len(self.tableau.b)
 
@@ -137,7 +131,7 @@ def in_flat_space(solver: diffrax.AbstractSolver) -> MakeSolver:
 
     def make(space: Manifold) -> diffrax.AbstractSolver:
         if not space.is_vector_space:
-            raise ValueError(
+            raise UserError(
                 f"{type(solver).__name__} adds points and velocities, which would leave the "
                 f"{type(space).__name__}; use euler, midpoint, rk4 or tsit5 of wfm.flows"
             )

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from wfm.errors import UserError
+
 Point = PyTree[Float[Array, "..."]]
 Tangent = PyTree[Float[Array, "..."]]
 Scalar = Float[Array, ""]
@@ -169,7 +171,7 @@ def _largest(leaves: list[Array]) -> Scalar:
 def check_std(std: float) -> None:
     """Refuse what is no standard deviation of a reference distribution."""
     if not 0 < std < math.inf:
-        raise ValueError(
+        raise UserError(
             f"std is a standard deviation: it must be finite and must be positive, got {std}"
         )
 
@@ -177,4 +179,4 @@ def check_std(std: float) -> None:
 def check_dimension(n: int) -> None:
     """Refuse what is no number of dimensions."""
     if not (isinstance(n, int) and n >= 1):
-        raise ValueError(f"n is a number of dimensions and must be a positive integer, got {n!r}")
+        raise UserError(f"n is a number of dimensions and must be a positive integer, got {n!r}")

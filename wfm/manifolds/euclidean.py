@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from wfm.manifolds.base import Manifold, Scalar, check_std, replaced_if_any
+from wfm.errors import UserError
+from wfm.manifolds.base import Manifold, Point, Scalar, check_std, replaced_if_any
 
 
 class Euclidean(Manifold):
@@ -20,7 +21,7 @@ class Euclidean(Manifold):
     def __check_init__(self):
         check_std(self.std)
         if not math.isfinite(self.mean):
-            raise ValueError(f"the mean of a flat space must be finite, got {self.mean}")
+            raise UserError(f"the mean of a flat space must be finite, got {self.mean}")
 
     @property
     def dim(self) -> int:
@@ -32,7 +33,7 @@ class Euclidean(Manifold):
     def log(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
         return y - x
 
-    def inner(self, x, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
+    def inner(self, x: Point, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
         return jnp.sum(u * v)
 
     def squared_distances(
@@ -48,13 +49,13 @@ class Euclidean(Manifold):
         row = lambda a: ((y - a[None]) ** 2).sum(1)  # noqa: E731
         return replaced_if_any(near, found, lambda: jax.lax.map(row, x))
 
-    def transport(self, x, y, v: Float[Array, "..."]) -> Float[Array, "..."]:
+    def transport(self, x: Point, y: Point, v: Float[Array, "..."]) -> Float[Array, "..."]:
         return v
 
     def project(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         return x
 
-    def to_tangent(self, x, v: Float[Array, "..."]) -> Float[Array, "..."]:
+    def to_tangent(self, x: Point, v: Float[Array, "..."]) -> Float[Array, "..."]:
         return v
 
     def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:

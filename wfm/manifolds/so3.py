@@ -32,7 +32,7 @@ class SO3(Manifold):
     def log(self, x: Matrix, y: Matrix) -> Matrix:
         return x @ _skew(_rotation_vector(x, y))
 
-    def inner(self, x, u: Matrix, v: Matrix) -> Scalar:
+    def inner(self, x: Matrix, u: Matrix, v: Matrix) -> Scalar:
         return jnp.sum(u * v)
 
     def transport(self, x: Matrix, y: Matrix, v: Matrix) -> Matrix:

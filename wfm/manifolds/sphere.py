@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from wfm.manifolds.base import Manifold, Scalar, replaced_if_any, safe_norm, safe_sqrt
+from wfm.errors import UserError
+from wfm.manifolds.base import Manifold, Point, Scalar, replaced_if_any, safe_norm, safe_sqrt
 from wfm.manifolds.euclidean import Euclidean
 
 
@@ -25,19 +26,16 @@ class Sphere(Manifold):
     radius: float = eqx.field(static=True)
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        axes: int | Sequence[int] | None = None,
-        radius: float = 1.0,
+        self, shape: Sequence[int], axes: int | Sequence[int] | None = None, radius: float = 1.0
     ):
         rank = len(shape)
         axes = range(rank) if axes is None else (axes,) if isinstance(axes, int) else axes
         if any(not -rank <= a < rank for a in axes) or len({a % rank for a in axes}) < len(axes):
-            raise ValueError(f"axes {tuple(axes)} do not fit shape {tuple(shape)}")
+            raise UserError(f"axes {tuple(axes)} do not fit shape {tuple(shape)}")
         if not 0 < radius < math.inf:
-            raise ValueError(f"a sphere needs a positive radius, got {radius}")
+            raise UserError(f"a sphere needs a positive radius, got {radius}")
         if math.prod(shape[a] for a in axes) < 2:
-            raise ValueError(
+            raise UserError(
                 f"a sphere in one dimension (shape {tuple(shape)}, axes {tuple(axes)}) is two "
                 "points that no path joins; use wider layers, or model these weights as trained"
             )
@@ -100,7 +98,7 @@ class Sphere(Manifold):
     def _fixed_direction(self, like: Array) -> Array:
         return jnp.cos(jnp.arange(like.size, dtype=like.dtype)).reshape(like.shape)
 
-    def inner(self, x, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
+    def inner(self, x: Point, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
         return jnp.sum(u * v)
 
     def squared_distances(

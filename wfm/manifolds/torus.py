@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from wfm.manifolds.base import Manifold, Scalar
+from wfm.manifolds.base import Manifold, Point, Scalar
 
 
 class Torus(Manifold):
@@ -25,10 +25,10 @@ class Torus(Manifold):
     def log(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.project(y - x)
 
-    def inner(self, x, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
+    def inner(self, x: Point, u: Float[Array, "..."], v: Float[Array, "..."]) -> Scalar:
         return jnp.sum(u * v)
 
-    def transport(self, x, y, v: Float[Array, "..."]) -> Float[Array, "..."]:
+    def transport(self, x: Point, y: Point, v: Float[Array, "..."]) -> Float[Array, "..."]:
         return v
 
     def project(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -38,7 +38,7 @@ class Torus(Manifold):
     def off(self, x: Float[Array, "..."]) -> Scalar:
         return jnp.zeros(())  # any number is an angle
 
-    def to_tangent(self, x, v: Float[Array, "..."]) -> Float[Array, "..."]:
+    def to_tangent(self, x: Point, v: Float[Array, "..."]) -> Float[Array, "..."]:
         return v
 
     def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:

@@ -5,21 +5,22 @@ from jaxtyping import Array, Float, Int
 from optax.assignment import hungarian_algorithm
 
 from wfm.checks import non_finite_rows, some
+from wfm.errors import UserError
 
 
 def best_assignment(score: Float[Array, "n m"]) -> Int[Array, " n"]:
     """The permutation π that maximises Σᵢ score[i, π(i)], by the Hungarian algorithm (Kuhn 1955).
 
-    Raises `ValueError` unless there are as many columns as rows, and for scores that are NaN or
+    Raises `UserError` unless there are as many columns as rows, and for scores that are NaN or
     infinite. Compiled code cannot raise: there such scores give the identity, and do not disturb
     the assignments beside them.
     """
     if score.shape[0] != score.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"an assignment pairs equally many rows and columns, got scores of shape {score.shape}"
         )
     if bad := non_finite_rows(score):
-        raise ValueError(
+        raise UserError(
             f"an assignment needs finite scores, but rows {some(bad)} hold NaN or infinity; use "
             "large negative scores for pairs that must not be"
         )

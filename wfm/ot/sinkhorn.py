@@ -9,6 +9,7 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Float
 
 from wfm.checks import numbers
+from wfm.errors import UserError
 
 Matrix = Float[Array, "n n"]
 Vector = Float[Array, " n"]
@@ -40,7 +41,7 @@ def sinkhorn(
     (Eisenberger et al. 2022, theorem 3), so that memory does not grow with the iterations.
     """
     if score.shape[0] != score.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"a soft assignment pairs equally many rows and columns, got scores of shape "
             f"{score.shape}"
         )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wfm.errors import UserError
+
 GZIP = b"\x1f\x8b"
 # The third byte of a file says what its entries are, all of them big-endian.
 ENTRIES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -15,14 +17,14 @@ ENTRIES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 def read_idx(path: str | Path) -> np.ndarray:
     """The array of an IDX file, plain or compressed by gzip, with as many axes as the file says.
 
-    Raises `ValueError` where it is no such file, or not a whole one.
+    Raises `UserError` where it is no such file, or not a whole one.
     """
     path = Path(path)
     content = _unpacked(path)
     code, n_axes = (content[2], content[3]) if len(content) > 3 else (0, 0)
     if content[:2] != b"\0\0" or code not in ENTRIES:
         what = "a web page" if content.lstrip()[:1] == b"<" else "no IDX file"
-        raise ValueError(
+        raise UserError(
             f"{path} is {what} (it starts with {content[:4]!r}); delete it, and download it again"
         )
     header = 4 + 4 * n_axes
@@ -30,7 +32,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     dtype = np.dtype(ENTRIES[code])
     promised = header + dtype.itemsize * math.prod(map(int, shape))
     if len(shape) < n_axes or len(content) != promised:
-        raise ValueError(
+        raise UserError(
             f"{path} has {len(content):,} bytes (unpacked) where its header promises "
             f"{promised:,}; it is damaged, so download it again"
         )
@@ -41,7 +43,7 @@ def _unpacked(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be read ({error.strerror}); put the IDX file there"
         ) from None
     if content[:2] != GZIP:
@@ -49,6 +51,6 @@ def _unpacked(path: Path) -> bytes:
     try:
         return gzip.decompress(content)
     except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be unpacked ({error}); it is damaged, so download it again"
         ) from None

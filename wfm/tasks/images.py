@@ -10,6 +10,7 @@ import numpy as np
 import pooch
 
 from wfm.checks import some
+from wfm.errors import MissingFile, UserError
 from wfm.tasks.idx import read_idx
 from wfm.tasks.split import divide
 from wfm.tasks.task import Split, Task
@@ -33,40 +34,28 @@ FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
+
+
+def _source(url: str, *sha256: str) -> Source:
+    """Of the files in the order of `FILES`."""
+    files = (file for part in FILES.values() for file in part)
+    return Source(url, dict(zip(files, sha256, strict=True)))
+
+
 SOURCES = {
-    "mnist": Source(
+    "mnist": _source(
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        {
-            "train-images-idx3-ubyte.gz": (
-                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-            ),
-            "train-labels-idx1-ubyte.gz": (
-                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
-            ),
-            "t10k-images-idx3-ubyte.gz": (
-                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
-            ),
-            "t10k-labels-idx1-ubyte.gz": (
-                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
-            ),
-        },
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     ),
-    "fashion_mnist": Source(
+    "fashion_mnist": _source(
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        {
-            "train-images-idx3-ubyte.gz": (
-                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
-            ),
-            "train-labels-idx1-ubyte.gz": (
-                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
-            ),
-            "t10k-images-idx3-ubyte.gz": (
-                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
-            ),
-            "t10k-labels-idx1-ubyte.gz": (
-                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
-            ),
-        },
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     ),
 }
 
@@ -95,12 +84,7 @@ def shrunk(images: np.ndarray) -> np.ndarray:
     return padded.reshape(n, SIDE, height // SIDE, SIDE, width // SIDE).mean((2, 4))
 
 
-def _task(
-    seen: Images,
-    test: Images,
-    split: int,
-    axis: int | None,
-) -> Task:
+def _task(seen: Images, test: Images, split: int, axis: int | None) -> Task:
     """Splits of images as rows, with means and variances of the training split along `axis`."""
     (x, y), (test_x, test_y) = ((x.reshape(len(x), -1), y) for x, y in (seen, test))
     train, validation = divide(np.arange(len(y)), y, len(test_y) / len(y), split)
@@ -124,13 +108,13 @@ def _parts(name: str) -> tuple[Images, Images]:
     seen, test = (_images(*files[part]) for part in ("train", "test"))
     (x, y), (test_x, test_y) = seen, test
     if x.shape[1:] != test_x.shape[1:]:
-        raise ValueError(
+        raise UserError(
             f"{files['test'][0]} has images of {test_x.shape[1:]} pixels and {files['train'][0]} "
             f"of {x.shape[1:]}; take both from one data set"
         )
     absent = sorted(set(range(int(max(y.max(), test_y.max())) + 1)) - set(y.tolist()))
     if absent:
-        raise ValueError(
+        raise UserError(
             f"{files['train'][1]} and {files['test'][1]} have labels up to "
             f"{max(y.max(), test_y.max())}, but the first has none of class {some(absent)}; "
             "number the classes from 0 without gaps, or download both again"
@@ -141,17 +125,17 @@ def _parts(name: str) -> tuple[Images, Images]:
 def _images(images_file: Path, labels_file: Path) -> Images:
     images, labels = read_idx(images_file), read_idx(labels_file)
     if images.ndim != 3 or labels.shape != images.shape[:1]:
-        raise ValueError(
+        raise UserError(
             f"{images_file} holds an array {images.shape} and {labels_file} one {labels.shape}, "
             "which are not images and a label for each; download both again"
         )
     if not images.size:
-        raise ValueError(f"{images_file} has no pixels (shape {images.shape}); download it again")
+        raise UserError(f"{images_file} has no pixels (shape {images.shape}); download it again")
     images = images.astype(np.float32)
     if not np.isfinite(images).all():
-        raise ValueError(f"{images_file} has NaN or infinite pixels; download it again")
+        raise UserError(f"{images_file} has NaN or infinite pixels; download it again")
     if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise ValueError(
+        raise UserError(
             f"{labels_file} has labels of {labels.dtype} from {labels.min()} on, which do not "
             "number classes from 0; download it again"
         )
@@ -170,7 +154,7 @@ def _file(name: str, file: str) -> Path:
         return Path(pooch.retrieve(source.url + file, source.sha256[file], file, cache))
     except (OSError, ValueError) as error:  # no network; or not the official file
         reason = str(error).splitlines()[0]
-        raise FileNotFoundError(
+        raise MissingFile(
             f"no file {name}/{file}, and none to be had from {source.url} ({reason}); download it "
             f"elsewhere, and set {FOLDER} to the folder that {name}/ lies in"
         ) from None

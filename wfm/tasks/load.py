@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from wfm.checks import check_count
+from wfm.errors import UserError
 from wfm.tasks.images import SOURCES, load_images, load_small_images
 from wfm.tasks.tabular import TABLES, load_table
 from wfm.tasks.task import Task
@@ -24,6 +25,6 @@ def load_task(name: str, split: int = 0) -> Task:
     set. Mean and variance are those of the training split, so nothing of the others leaks in.
     """
     if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
+        raise UserError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
     check_count("split", split, least=0, most=LAST_SPLIT)
     return TASKS[name](split)

@@ -5,31 +5,39 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Int, Key
 
 from wfm.checks import check_count, numbers
+from wfm.errors import UserError
 from wfm.tasks.task import Split, cross_entropy
 from wfm.weights import Weights, WeightSpec
 
 
 def check_data(spec: WeightSpec, split: Split) -> None:
-    """Raise `ValueError` unless a network has an input for each feature, an output for each class.
+    """Raise `UserError` unless a network has an input for each feature, an output for each class.
 
     Features lie on the last axis of the inputs. Of labels that cannot be read nothing is said.
     """
     groups = list(spec.groups.values())
     inputs, outputs = groups[0].size, groups[-1].size
     if split.x.shape[-1] != inputs:
-        raise ValueError(
+        raise UserError(
             f"the data have {split.x.shape[-1]} inputs and the network {inputs}; "
             "give data of the network's own task"
         )
     labels = numbers(split.y)
     if labels is not None and labels.max() >= outputs:
-        raise ValueError(
+        raise UserError(
             f"the data have a class {labels.max()} and the network {outputs} "
             "outputs, counted from 0; give data of the network's own task"
         )
+
+
+def mean_loss(
+    spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."], y: Int[Array, " m"]
+) -> Float[Array, ""]:
+    """Mean negative log-likelihood (nats) of a network for inputs `x` with labels `y`."""
+    return cross_entropy(spec.outputs(weights, x), y)
 
 
 class BatchLoss(eqx.Module):
@@ -48,7 +56,7 @@ class BatchLoss(eqx.Module):
         check_data(self.spec, self.split)
         check_count("the batch size", self.batch_size)
         if not 0 <= self.input_noise < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"input_noise is a standard deviation, finite and not negative, "
                 f"got {self.input_noise}"
             )
@@ -59,4 +67,4 @@ class BatchLoss(eqx.Module):
         x, y = self.split.x[rows], self.split.y[rows]
         if self.input_noise:
             x = x + self.input_noise * jax.random.normal(noise_key, jnp.shape(x))
-        return cross_entropy(jax.vmap(lambda x: self.spec.apply(weights, x))(x), y)
+        return mean_loss(self.spec, weights, x, y)

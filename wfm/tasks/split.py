@@ -2,20 +2,22 @@
 
 import numpy as np
 
+from wfm.errors import UserError
+
 
 def divide(
     rows: np.ndarray, y: np.ndarray, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows in two parts with equal shares of each class, the second as large as `share` of all.
 
-    Raises `ValueError` where a class has too few.
+    Raises `UserError` where a class has too few.
     """
     from sklearn.model_selection import train_test_split  # here, as it takes a second to import
 
     try:
         first, second = train_test_split(rows, test_size=share, stratify=y[rows], random_state=seed)
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"{len(rows)} examples cannot be divided with {share:.0%} in the second part "
             f"({str(error).split('. ')[0]}); give more examples of each class"
         ) from None

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from wfm.checks import check_count, is_float, non_finite_rows, numbers, some
+from wfm.errors import UserError
 
 
 def _as_jax(a: Any) -> Any:
@@ -29,27 +30,27 @@ class Split(eqx.Module):
         if x is None or y is None:
             return
         if not is_float(x):
-            raise ValueError(f"inputs must be floating-point numbers, got {x.dtype}; convert them")
+            raise UserError(f"inputs must be floating-point numbers, got {x.dtype}; convert them")
         if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-            raise ValueError(
+            raise UserError(
                 f"labels must be one row of whole numbers, got {y.dtype} of shape {y.shape}; "
                 "number the classes from 0"
             )
         if x.ndim < 1 or len(x) != len(y):
-            raise ValueError(
+            raise UserError(
                 f"inputs of shape {x.shape} and {len(y)} labels are not as many; give a label for "
                 "each row of inputs"
             )
         if not len(y):
-            raise ValueError("a split needs at least one example, got none")
+            raise UserError("a split needs at least one example, got none")
         if y.min() < 0:
             rows = np.flatnonzero(y < 0).tolist()
-            raise ValueError(
+            raise UserError(
                 f"labels must not be negative, got {y.min()} (rows {some(rows)}); number the "
                 "classes from 0"
             )
         if rows := non_finite_rows(self.x):
-            raise ValueError(
+            raise UserError(
                 f"inputs are NaN or infinite in {len(rows)} rows ({some(rows)}); leave these "
                 "examples out, or fill in what is missing"
             )
@@ -74,12 +75,12 @@ class Task(eqx.Module):
             if x is None or y is None:
                 continue
             if x.shape[1:] != self.input_shape:
-                raise ValueError(
+                raise UserError(
                     f"inputs of the {name} split have shape {x.shape[1:]} and those of the train "
                     f"split {self.input_shape}; prepare all splits alike"
                 )
             if y.max() >= self.n_classes:
-                raise ValueError(
+                raise UserError(
                     f"the {name} split has a label {y.max()} where there are {self.n_classes} "
                     "classes, counted from 0"
                 )

@@ -18,6 +18,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from wfm.checks import check_count
 from wfm.digest import digest
+from wfm.errors import UserError
 from wfm.training.signals import most
 from wfm.training.trainer import TrainState
 
@@ -34,7 +35,7 @@ class Checkpoints:
         check_count("keep", keep)
         self._folder = Path(folder).absolute()
         if self._folder.exists() and not self._folder.is_dir():
-            raise ValueError(
+            raise UserError(
                 f"{self._folder} is a file where the folder of checkpoints belongs; move it away"
             )
         self._config = None if config is None else json.loads(json.dumps(config, default=list))
@@ -84,7 +85,7 @@ class Checkpoints:
         """The newest intact state, or nothing if none was saved; `like` gives its structure.
 
         Of a state whose files are damaged a warning tells. It is moved aside, and the one before
-        it used. Raises `ValueError` if all are damaged, or the newest is of another structure or
+        it used. Raises `UserError` if all are damaged, or the newest is of another structure or
         config.
         """
         self.wait()
@@ -123,7 +124,7 @@ class Checkpoints:
                 self._set_aside(damaged, step)
             return _typed(leaves, like)
         if damaged:
-            raise ValueError(
+            raise UserError(
                 f"no state in {self._folder} is intact (damaged: steps "
                 f"{', '.join(map(str, damaged))}); delete the folder to start anew"
             )
@@ -149,7 +150,7 @@ class Checkpoints:
         items = ocp.args.Composite(meta=ocp.args.JsonRestore())
         meta = self._manager.restore(step, args=items)["meta"]
         if meta["digest"] != _digest_of_json(meta["about"]):
-            raise ValueError(f"what is stored with step {step} was altered")
+            raise UserError(f"what is stored with step {step} was altered")
         return meta["about"]
 
     def _loss(self, step: int) -> float | None:
@@ -163,7 +164,7 @@ class Checkpoints:
         if about["arrays"] != arrays:
             name = next(iter(_differences(about["arrays"], arrays)))
             there, here = (a.get(name, "absent") for a in (about["arrays"], arrays))
-            raise ValueError(
+            raise UserError(
                 f"{self._folder} holds a state of other arrays ({name} is {there} there and {here} "
                 "here); restore it with the field and optimiser it was saved from, or delete the "
                 "folder to start anew"
@@ -171,7 +172,7 @@ class Checkpoints:
         if self._config is None or about["config"] is None:
             return
         if different := _differences(_flat(about["config"]), _flat(self._config)):
-            raise ValueError(
+            raise UserError(
                 f"{self._folder} holds a state of another config (different: "
                 f"{', '.join(different)}); choose another folder, or delete it to start anew"
             )
@@ -205,12 +206,7 @@ class _Best(policies.PreservationPolicy):
     def __init__(self, losses: dict[int, float | None]):
         self.losses = losses
 
-    def should_preserve(
-        self,
-        checkpoints: Sequence[Any],
-        *,
-        context: Any,
-    ) -> list[bool]:
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         known = {c.step: self.losses.get(c.step) for c in checkpoints}
         finite = {s: x for s, x in known.items() if x is not None and math.isfinite(x)}
         best = min(finite, key=lambda s: (finite[s], -s), default=None)

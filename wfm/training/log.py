@@ -19,6 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from wfm.atomic import replacing
+from wfm.errors import UserError
+
 SECONDS = 30  # between two lines of progress where there is no terminal
 
 
@@ -54,7 +57,7 @@ class MetricsLog:
         try:
             return self.path.read_bytes()
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"{self.path} cannot be read ({error.strerror}); move it away, or choose another "
                 "folder"
             ) from None
@@ -62,9 +65,8 @@ class MetricsLog:
     def truncate(self, key: str, last: int) -> None:
         """Drop records beyond `last`, which a resumed run will write again, and damaged lines."""
         kept = [record for record in self.read() if not _is_beyond(record.get(key), last)]
-        partial = self.path.with_name(self.path.name + ".partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        partial.replace(self.path)
+        with replacing(self.path) as partial:
+            partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

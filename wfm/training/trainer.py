@@ -18,6 +18,7 @@ from optax.contrib import muon as muon_and_adam
 from wfm.batching import batched
 from wfm.checks import all_finite, check_count, non_finite_rows, some
 from wfm.devices import mean_over, replicate
+from wfm.errors import UserError
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
@@ -34,7 +35,7 @@ class TrainState(eqx.Module):
     key: Key[Array, ""]
 
 
-class Diverged(RuntimeError):
+class Diverged(UserError, RuntimeError):
     """A loss or gradient was not finite. `state` is the last good state."""
 
     def __init__(self, step: int, state: TrainState, remedy: str = "lower the learning rate"):
@@ -47,11 +48,11 @@ class Diverged(RuntimeError):
 
 
 def check_rows(data: PyTree) -> None:
-    """Raise `ValueError` unless data are stacked arrays of equally many rows, one at least."""
+    """Raise `UserError` unless data are stacked arrays of equally many rows, one at least."""
     leaves = jax.tree.leaves(data)
     lengths = sorted({len(a) if jnp.ndim(a) else 0 for a in leaves})
     if len(lengths) != 1 or lengths[0] < 1:
-        raise ValueError(
+        raise UserError(
             "data must be stacked arrays of equally many rows, at least one, got "
             f"{', '.join(map(str, lengths)) or 'none'}"
         )
@@ -70,7 +71,7 @@ class Trainer:
     are still far off, are forgotten. `at_once`: the most examples that the gradient is taken of
     at a time, which changes not the gradient but memory, and what fits the cache of a CPU; by
     default all of a device's share. `mesh`: devices that share each batch. `check`: raises
-    `ValueError` for data that cannot be learned from, before the first step.
+    `UserError` for data that cannot be learned from, before the first step.
     """
 
     loss: Callable[[Parameters, PyTree], Array]
@@ -85,11 +86,11 @@ class Trainer:
     def __post_init__(self):
         check_count("batch_size", self.batch_size)
         if not 0 <= self.decay < 1:
-            raise ValueError(f"decay must lie in [0, 1), got {self.decay}")
+            raise UserError(f"decay must lie in [0, 1), got {self.decay}")
         devices = self.mesh.size if self.mesh else 1
         if self.batch_size % devices:
             more = -(-self.batch_size // devices) * devices
-            raise ValueError(
+            raise UserError(
                 f"a batch of {self.batch_size} does not divide among {devices} devices; take "
                 f"batch_size {more} or fewer devices"
             )
@@ -235,6 +236,6 @@ def _clipped(optimizer: optax.GradientTransformation) -> optax.GradientTransform
 def _schedule(learning_rate: float, steps: int) -> optax.Schedule:
     check_count("steps", steps, least=0)
     if not 0 < learning_rate < math.inf:
-        raise ValueError(f"the learning rate must be positive, got {learning_rate}")
+        raise UserError(f"the learning rate must be positive, got {learning_rate}")
     warm_up = math.ceil(WARM_UP * steps)
     return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warm_up, max(2, steps))

@@ -1,8 +1,8 @@
 """Weights of networks: labels, symmetries, canonical forms, alignment, files."""
 
+from wfm.batching import in_chunks
 from wfm.weights.activation_matching import ActivationMatching
 from wfm.weights.alignment import align, align_all, align_each, barycentre, cycle_consistency
-from wfm.weights.chunks import in_chunks
 from wfm.weights.files import load_weights, save_weights
 from wfm.weights.form import AsTrained, Canonical, WeightForm, canonicalize
 from wfm.weights.matching import Matching, WeightMatching

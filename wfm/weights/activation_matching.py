@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from wfm.errors import UserError
 from wfm.ot import best_assignment
 from wfm.weights.matching import Matching
 from wfm.weights.spec import Weights, WeightSpec
@@ -23,7 +24,7 @@ class ActivationMatching(Matching):
 
     def __check_init__(self):
         if len(self.inputs) < 1:
-            raise ValueError("activation matching needs at least one input to compare neurons on")
+            raise UserError("activation matching needs at least one input to compare neurons on")
 
     def __call__(self, spec: WeightSpec, reference: Weights, weights: Weights) -> Permutation:
         ours, theirs = (self._activations(spec, w) for w in (reference, weights))

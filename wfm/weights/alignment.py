@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from wfm.batching import in_chunks
 from wfm.checks import all_finite, non_finite_rows, some
-from wfm.weights.chunks import in_chunks
-from wfm.weights.matching import Matching, WeightMatching
+from wfm.errors import UserError
+from wfm.weights.matching import Matching, WeightMatching, squared_distance
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, permute
 
@@ -58,7 +59,7 @@ def align_each(
     spec.check(references, batch_dims=1)
     _check_many(spec, weights)
     if rows := non_finite_rows(references):
-        raise ValueError(f"references {some(rows)} hold NaN or infinity; leave their pairs out")
+        raise UserError(f"references {some(rows)} hold NaN or infinity; leave their pairs out")
     return in_chunks(lambda pair: _to_own(matching, spec, *pair), (references, weights), chunk)
 
 
@@ -91,9 +92,8 @@ def barycentre(
 def _mean(weights: Weights, before: Weights) -> tuple[Weights, Float[Array, ""], Float[Array, ""]]:
     """The mean of stacked networks, its squared change, and their mean squared distance to it."""
     mean = jax.tree.map(lambda a: a.mean(0), weights)
-    change = sum(jnp.sum((mean[name] - before[name]) ** 2) for name in mean)
-    spread = sum(jnp.sum((a - mean[name][None]) ** 2) / len(a) for name, a in weights.items())
-    return mean, jnp.asarray(change), jnp.asarray(spread)
+    spread = jax.vmap(squared_distance, (0, None))(weights, mean).mean()
+    return mean, squared_distance(mean, before), spread
 
 
 def cycle_consistency(
@@ -108,7 +108,7 @@ def cycle_consistency(
     _check_many(spec, weights)
     n = len(next(iter(weights.values())))
     if n < 3:
-        raise ValueError(f"the way goes round three networks; give at least three, got {n}")
+        raise UserError(f"the way goes round three networks; give at least three, got {n}")
     after = [jax.tree.map(lambda a, k=k: jnp.roll(a, -k, 0), weights) for k in range(3)]
     ways = [align_each(spec, after[i], after[(i + 1) % 3], matching)[1] for i in range(3)]
     follow = lambda places, ends: jnp.take_along_axis(ends, places, -1)  # noqa: E731
@@ -121,9 +121,9 @@ def cycle_consistency(
 def _check_many(spec: WeightSpec, weights: Weights) -> None:
     spec.check(weights, batch_dims=1)
     if not len(next(iter(weights.values()))):
-        raise ValueError("no networks to align: the stacked weights are empty")
+        raise UserError("no networks to align: the stacked weights are empty")
     if rows := non_finite_rows(weights):
-        raise ValueError(
+        raise UserError(
             f"{len(rows)} of the networks to align ({some(rows)}) hold NaN or infinity; "
             "leave them out"
         )
@@ -131,7 +131,7 @@ def _check_many(spec: WeightSpec, weights: Weights) -> None:
 
 def _check_one(what: str, weights: Weights) -> None:
     if not all_finite(weights):
-        raise ValueError(f"{what} holds NaN or infinity; nothing can be aligned by it")
+        raise UserError(f"{what} holds NaN or infinity; nothing can be aligned by it")
 
 
 @eqx.filter_jit

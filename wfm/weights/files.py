@@ -8,6 +8,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from wfm.atomic import replacing
+from wfm.errors import MissingFile, UserError
+
 
 def save_weights(
     path: str | Path,
@@ -15,27 +18,24 @@ def save_weights(
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write named arrays (one network, or many stacked) to a safetensors file, atomically."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     contiguous = {name: np.asarray(a, order="C") for name, a in arrays.items()}
-    save_file(contiguous, partial, dict(metadata or {}))
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(contiguous, partial, dict(metadata or {}))
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Named arrays and metadata of a safetensors file.
 
-    Raises `FileNotFoundError`, or `ValueError` for a file that is not safetensors.
+    Raises `MissingFile`, or `UserError` for a file that is not safetensors.
     `WeightSpec.check` tells whether the arrays fit a network.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path}; check the path")
+        raise MissingFile(f"no weights at {path}; check the path")
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return arrays, file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a readable safetensors file ({error}); write it with `save_weights`"
         ) from error

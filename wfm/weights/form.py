@@ -4,13 +4,14 @@ import abc
 import dataclasses
 import math
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from wfm.errors import UserError
 from wfm.manifolds import Euclidean, Manifold, Product, ZeroSum
 from wfm.weights.normal_form import normalize
 from wfm.weights.precision import in_working_precision
@@ -29,11 +30,16 @@ class WeightForm(abc.ABC):
     """A way to write a network's weights as points of a manifold.
 
     `network` is the spec of the weights, `spec` the spec of the points; both compute, so whatever
-    takes a spec and weights takes `form.spec` and points.
+    takes a spec and weights takes `form.spec` and points. Forms are values: equal where they do the
+    same to equal networks.
     """
 
     network: WeightSpec
-    spec: WeightSpec
+
+    @property
+    @abc.abstractmethod
+    def spec(self) -> WeightSpec:
+        """What the arrays of a point are, and how they compute."""
 
     @abc.abstractmethod
     def encode(self, weights: Weights) -> Weights:
@@ -45,20 +51,20 @@ class WeightForm(abc.ABC):
 
     @abc.abstractmethod
     def check(self, weights: Weights) -> None:
-        """Raise `ValueError` where stacked weights do not fit, or `encode` would lose something."""
+        """Raise `UserError` where stacked weights do not fit, or `encode` would lose something."""
 
     @abc.abstractmethod
     def symmetries_left(self) -> tuple[str, ...]:
         """What still changes points but no function, in words, other than permutations."""
 
     def check_quotient(self) -> None:
-        """Raise `ValueError` if distances, after alignment, are not those between functions.
+        """Raise `UserError` if distances, after alignment, are not those between functions.
 
         Where a symmetry is left, two points of one function lie apart, so that distances are
         upper bounds and a copy may look new.
         """
         if left := self.symmetries_left():
-            raise ValueError(
+            raise UserError(
                 f"distances in this form are not those of the quotient, for it keeps "
                 f"{'; '.join(left)}; compare such networks by what they compute"
             )
@@ -71,11 +77,15 @@ class WeightForm(abc.ABC):
         """
 
 
+@dataclasses.dataclass(frozen=True)
 class AsTrained(WeightForm):
     """Weights as they are, in flat space."""
 
-    def __init__(self, network: WeightSpec):
-        self.network = self.spec = network
+    network: WeightSpec
+
+    @property
+    def spec(self) -> WeightSpec:
+        return self.network
 
     def encode(self, weights: Weights) -> Weights:
         return in_working_precision(weights)
@@ -113,6 +123,7 @@ LOG_SCALE = "log_scale"
 SHIFT = "a number added to all outputs, which probabilities do not see"
 
 
+@dataclasses.dataclass(frozen=True)
 class Canonical(WeightForm):
     """The canonical form of Pittorino et al. (2022, 'Deep networks on toroids', section 2).
 
@@ -135,34 +146,43 @@ class Canonical(WeightForm):
     - `"euclidean"`: the last layer keeps its scale. Lossless.
     """
 
-    def __init__(self, network: WeightSpec, last: str = "sphere+scale", keep_logits: bool = False):
-        if last not in LAST_LAYERS:
-            raise ValueError(
-                f"unknown form {last!r} of the last layer; choose one of {', '.join(LAST_LAYERS)}"
-            )
-        _check_order(network)
-        self.network = network
-        self.last = LAST_LAYERS[last]
-        self.centred = not keep_logits and network.groups[network.output].size > 1
-        extra = {LOG_SCALE: ()} if self.last.keeps_scale else {}
-        self.spec = dataclasses.replace(
-            network,
-            arrays=dict(network.arrays) | extra,
-            activations=lambda point, x: network.activations(self.decode(point), x),
-        )
+    network: WeightSpec
+    last: str = "sphere+scale"
+    keep_logits: bool = False
+
+    def __post_init__(self):
+        if self.last not in LAST_LAYERS:
+            names = ", ".join(LAST_LAYERS)
+            raise UserError(f"unknown form {self.last!r} of the last layer; choose one of {names}")
+        _check_order(self.network)
+
+    @cached_property
+    def spec(self) -> WeightSpec:  # pyright: ignore[reportIncompatibleMethodOverride]
+        extra = {LOG_SCALE: ()} if self._last.keeps_scale else {}
+        arrays = dict(self.network.arrays) | extra
+        return dataclasses.replace(self.network, arrays=arrays, activations=_OfPoints(self))
+
+    @property
+    def _last(self) -> LastLayer:
+        return LAST_LAYERS[self.last]
+
+    @property
+    def _centred(self) -> bool:
+        """Whether what enters the outputs sums to 0 over them."""
+        return not self.keep_logits and self.network.groups[self.network.output].size > 1
 
     def encode(self, weights: Weights) -> Weights:
         self.network.check(weights)
         return self._encode(weights)[0]
 
     def decode(self, point: Weights) -> Weights:
-        if not self.last.keeps_scale:
+        if not self._last.keeps_scale:
             return point
         weights = {name: point[name] for name in self.network.arrays}
         return self._scale_outputs(weights, jnp.exp(point[LOG_SCALE]))
 
     def check(self, weights: Weights) -> None:
-        """Raise `ValueError` where stacked weights do not fit, or have no form of their function.
+        """Raise `UserError` where stacked weights do not fit, or have no form of their function.
 
         That is where a constant enters a hidden neuron and nothing else, or all of the last kernel
         is 0. `encode` gives a point of the manifold there, too, but of another function.
@@ -171,10 +191,10 @@ class Canonical(WeightForm):
         changed = _changed(self, weights)
         for group in self.network.groups:
             if group in changed and (where := np.argwhere(changed[group])).size:
-                raise ValueError(self._has_no_form(group, *where[0].tolist()))
+                raise UserError(self._has_no_form(group, *where[0].tolist()))
 
     def symmetries_left(self) -> tuple[str, ...]:
-        kept = not self.centred and self.network.groups[self.network.output].size > 1
+        kept = not self._centred and self.network.groups[self.network.output].size > 1
         return self.network.symmetries_left() + ((SHIFT,) if kept else ())
 
     def manifold(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> Product:
@@ -199,7 +219,7 @@ class Canonical(WeightForm):
     def _bent(self, name: str, flat: Euclidean) -> Manifold:
         """The spheres in `flat` that the array `name` lives on, or `flat` itself."""
         axis = self.spec.target_axis(name)
-        if self.last.normalized and name == self._last_kernel[0]:
+        if self._last.normalized and name == self._last_kernel[0]:
             return sphere_or_sign(flat, flat.shape, list(range(len(flat.shape))), self._radius)
         if axis is None or self.spec.lead(group := self.spec.labels(name)[axis]) != (name, axis):
             return flat
@@ -207,7 +227,7 @@ class Canonical(WeightForm):
 
     def _is_centred(self, name: str) -> bool:
         axis, outputs = self.spec.target_axis(name), self.spec.output
-        return self.centred and axis is not None and self.spec.labels(name)[axis] == outputs
+        return self._centred and axis is not None and self.spec.labels(name)[axis] == outputs
 
     @property
     def _radius(self) -> float:
@@ -226,9 +246,9 @@ class Canonical(WeightForm):
             if neurons.scaling != NO_SCALING and self.network.lead(group):
                 weights, changed[group] = normalize(self.network, group, weights)
         uncentred = weights
-        if self.centred:
+        if self._centred:
             weights = self._centre(weights)
-        if not self.last.normalized:
+        if not self._last.normalized:
             return weights, changed
         name, axis = self._last_kernel
         norm, most = (safe_norm(w[name].reshape(1, -1))[0] for w in (weights, uncentred))
@@ -237,7 +257,7 @@ class Canonical(WeightForm):
         point = self._scale_outputs(weights, 1 / scale)
         point[name] = jnp.where(empty, self._direction(axis, point[name]), point[name])
         changed[self.network.output] = empty[None]
-        return point | ({LOG_SCALE: jnp.log(scale)} if self.last.keeps_scale else {}), changed
+        return point | ({LOG_SCALE: jnp.log(scale)} if self._last.keeps_scale else {}), changed
 
     def _centre(self, weights: Weights) -> Weights:
         """Without what is added to all outputs alike."""
@@ -251,7 +271,7 @@ class Canonical(WeightForm):
     def _direction(self, axis: int, like: Array) -> Array:
         """A fixed point of the last kernel's sphere, which no order of hidden neurons changes."""
         row = jnp.zeros(like.shape[axis], like.dtype).at[0].set(1.0)
-        row = row - row.mean() if self.centred else row
+        row = row - row.mean() if self._centred else row
         row = row.reshape([-1 if a == axis else 1 for a in range(like.ndim)])
         whole = jnp.broadcast_to(row, like.shape)
         return whole * (self._radius / jnp.sqrt((whole**2).sum()))
@@ -277,6 +297,16 @@ class Canonical(WeightForm):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class _OfPoints:
+    """The activations of the networks that the points of a form stand for."""
+
+    form: Canonical
+
+    def __call__(self, point: Weights, x: Array) -> dict[str, Array]:
+        return self.form.network.activations(self.form.decode(point), x)
+
+
 @partial(jax.jit, static_argnums=0)
 def _changed(form: Canonical, weights: Weights) -> dict[str, Bool[Array, "networks _"]]:
     return jax.vmap(lambda w: form._encode(w)[1])(weights)
@@ -288,7 +318,7 @@ def _check_order(network: WeightSpec) -> None:
         if lead := network.lead(group):
             sources = list(network.labels(lead[0]).values())[:-1]
             if any(order.index(source) >= order.index(group) for source in sources):
-                raise ValueError(
+                raise UserError(
                     f"the first kernel into {group!r}, {lead[0]!r}, comes from a group that is not "
                     "before it; list groups and arrays in the order of computation"
                 )

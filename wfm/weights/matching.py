@@ -7,8 +7,10 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
+from wfm.errors import UserError
 from wfm.ot import best_assignment
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, permute, random_permutation
@@ -42,7 +44,7 @@ class WeightMatching(Matching):
 
     def __check_init__(self):
         if self.max_sweeps < 0 or self.restarts < 0:
-            raise ValueError(
+            raise UserError(
                 f"max_sweeps and restarts cannot be negative, got {self.max_sweeps} and "
                 f"{self.restarts}"
             )
@@ -64,7 +66,7 @@ class WeightMatching(Matching):
         unmoved = jax.tree.map(jnp.arange, {g: spec.groups[g].size for g in first})
         starts = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), unmoved, starts)
         ends = jax.vmap(lambda p: self._descend(spec, p, reference, weights))(starts)
-        distances = jax.vmap(lambda p: _squared_distance(reference, permute(spec, p, weights)))
+        distances = jax.vmap(lambda p: squared_distance(reference, permute(spec, p, weights)))
         best = jnp.argmin(distances(ends))
         return {group: first[group][ends[group][best]] for group in first}
 
@@ -86,16 +88,13 @@ class WeightMatching(Matching):
         )[1]
 
 
-def _squared_distance(a: Weights, b: Weights) -> Float[Array, ""]:
-    return sum((jnp.sum((a[name] - b[name]) ** 2) for name in a), jnp.zeros(()))
+def squared_distance(a: Weights, b: Weights) -> Float[Array, ""]:
+    """‖a − b‖², as the weights lie."""
+    return optax.tree.norm(optax.tree.sub(a, b), squared=True)
 
 
 def _similarity(
-    spec: WeightSpec,
-    group: str,
-    known: Mapping[str, Array],
-    reference: Weights,
-    weights: Weights,
+    spec: WeightSpec, group: str, known: Mapping[str, Array], reference: Weights, weights: Weights
 ) -> Float[Array, "n n"]:
     """Inner products of the reference's neurons (rows) with the other network's (columns).
 

@@ -1,21 +1,19 @@
 """Architectures: each is its labels and its forward pass, and nothing else anywhere."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from wfm.weights.scaling import (
-    NO_SCALING,
-    LinearScaling,
-    PositiveScaling,
-    Scaling,
-    SignScaling,
-)
+from wfm.errors import UserError
+from wfm.weights.scaling import NO_SCALING, LinearScaling, PositiveScaling, Scaling, SignScaling
 from wfm.weights.spec import Group, Weights, WeightSpec
 
-ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Scaling]] = {
+Activation = Callable[[Array], Array]
+
+ACTIVATIONS: dict[str, tuple[Activation, Scaling]] = {
     "relu": (jax.nn.relu, PositiveScaling(rectifies=True)),
     "leaky_relu": (jax.nn.leaky_relu, PositiveScaling()),
     "tanh": (jnp.tanh, SignScaling()),
@@ -23,14 +21,26 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Scaling]] = {
 }
 
 
-def _activation(name: str) -> tuple[Callable[[Array], Array], Scaling]:
+def _activation(name: str) -> tuple[Activation, Scaling]:
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}; choose one of {', '.join(ACTIVATIONS)}")
+        raise UserError(f"unknown activation {name!r}; choose one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 
 def _dense(weights: Weights, layer: str, x: Array) -> Array:
     return x @ weights[f"{layer}.kernel"] + weights[f"{layer}.bias"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _MLP:
+    layers: int
+    act: Activation
+
+    def __call__(self, weights: Weights, x: Array) -> dict[str, Array]:
+        values = {}
+        for i in range(1, self.layers):
+            x = values[f"h{i}"] = self.act(_dense(weights, f"dense{i}", x))
+        return values | {"out": _dense(weights, f"dense{self.layers}", x)}
 
 
 def mlp(*widths: int, activation: str = "relu") -> WeightSpec:
@@ -39,7 +49,7 @@ def mlp(*widths: int, activation: str = "relu") -> WeightSpec:
     Groups `in`, `h1`, …, `out`; arrays `dense1.kernel` (d₀, d₁), `dense1.bias` (d₁,), ….
     """
     if len(widths) < 2:
-        raise ValueError(f"an mlp needs at least input and output widths, got {widths}")
+        raise UserError(f"an mlp needs at least input and output widths, got {widths}")
     act, scaling = _activation(activation)
     n_layers = len(widths) - 1
     hidden = [f"h{i}" for i in range(1, n_layers)]
@@ -50,14 +60,22 @@ def mlp(*widths: int, activation: str = "relu") -> WeightSpec:
     for i in range(1, n_layers + 1):
         arrays[f"dense{i}.kernel"] = (names[i - 1], names[i])
         arrays[f"dense{i}.bias"] = (names[i],)
+    return WeightSpec(groups, arrays, _MLP(n_layers, act))
 
-    def activations(weights: Weights, x: Array) -> dict[str, Array]:
-        values = {}
-        for i in range(1, n_layers):
-            x = values[names[i]] = act(_dense(weights, f"dense{i}", x))
-        return values | {"out": _dense(weights, f"dense{n_layers}", x)}
 
-    return WeightSpec(groups, arrays, activations)
+@dataclasses.dataclass(frozen=True)
+class _ResidualMLP:
+    blocks: int
+    act: Activation
+
+    def __call__(self, weights: Weights, x: Array) -> dict[str, Array]:
+        x = _dense(weights, "embed", x)
+        values, stream = {}, [x]
+        for i in range(1, self.blocks + 1):
+            hidden = values[f"h{i}"] = self.act(_dense(weights, f"up{i}", x))
+            x = x + _dense(weights, f"down{i}", hidden)
+            stream.append(x)
+        return values | {"stream": jnp.stack(stream), "out": _dense(weights, "out", x)}
 
 
 def residual_mlp(
@@ -77,17 +95,26 @@ def residual_mlp(
         arrays |= {f"down{i}.kernel": (f"h{i}", "stream"), f"down{i}.bias": ("stream",)}
     groups["out"] = Group(d_out, False)
     arrays |= {"out.kernel": ("stream", "out"), "out.bias": ("out",)}
+    return WeightSpec(groups, arrays, _ResidualMLP(blocks, act))
 
-    def activations(weights: Weights, x: Array) -> dict[str, Array]:
-        x = _dense(weights, "embed", x)
-        values, stream = {}, [x]
-        for i in range(1, blocks + 1):
-            hidden = values[f"h{i}"] = act(_dense(weights, f"up{i}", x))
-            x = x + _dense(weights, f"down{i}", hidden)
-            stream.append(x)
-        return values | {"stream": jnp.stack(stream), "out": _dense(weights, "out", x)}
 
-    return WeightSpec(groups, arrays, activations)
+@dataclasses.dataclass(frozen=True)
+class _CNN:
+    layers: int
+    act: Activation
+
+    def __call__(self, weights: Weights, x: Array) -> dict[str, Array]:
+        values = {}
+        for i in range(1, self.layers + 1):
+            x = jax.lax.conv_general_dilated(
+                x[None],
+                weights[f"conv{i}.kernel"],
+                window_strides=(1, 1),
+                padding="SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )[0]
+            x = values[f"c{i}"] = self.act(x + weights[f"conv{i}.bias"][None, None])
+        return values | {"out": _dense(weights, "dense", x.mean((0, 1)))}
 
 
 def cnn(
@@ -104,18 +131,4 @@ def cnn(
         arrays[f"conv{i}.bias"] = (names[i],)
     groups["out"] = Group(d_out, False)
     arrays |= {"dense.kernel": (names[-1], "out"), "dense.bias": ("out",)}
-
-    def activations(weights: Weights, x: Array) -> dict[str, Array]:
-        values = {}
-        for i in range(1, len(channels) + 1):
-            x = jax.lax.conv_general_dilated(
-                x[None],
-                weights[f"conv{i}.kernel"],
-                window_strides=(1, 1),
-                padding="SAME",
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )[0]
-            x = values[f"c{i}"] = act(x + weights[f"conv{i}.bias"][None, None])
-        return values | {"out": _dense(weights, "dense", x.mean((0, 1)))}
-
-    return WeightSpec(groups, arrays, activations)
+    return WeightSpec(groups, arrays, _CNN(len(channels), act))

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
+from wfm.errors import UserError
 from wfm.ot import best_assignment, sinkhorn
-from wfm.weights.matching import Matching
+from wfm.weights.matching import Matching, squared_distance
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, mix
 
@@ -32,9 +33,7 @@ class SquaredDistance(Objective):
     """L2: ‖reference − moved‖²."""
 
     def __call__(self, reference: Weights, moved: Weights, key: Key[Array, ""]) -> Float[Array, ""]:
-        return sum(
-            (jnp.sum((reference[name] - moved[name]) ** 2) for name in reference), jnp.zeros(())
-        )
+        return squared_distance(reference, moved)
 
 
 class MidpointLoss(Objective):
@@ -76,7 +75,7 @@ class SinkhornMatching(Matching):
 
     def __check_init__(self):
         if self.steps < 1 or not min(self.learning_rate, *self.temperatures) > 0:
-            raise ValueError(
+            raise UserError(
                 f"steps, learning rate and temperatures must be positive, got {self.steps}, "
                 f"{self.learning_rate} and {self.temperatures}"
             )

@@ -1,13 +1,16 @@
 """`WeightSpec`: labels on the axes of a network's weights, from which all else is derived."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxtyping import Array, Float
+import jax
+from jaxtyping import Array, Float, Key
 
 from wfm.checks import check_count
+from wfm.errors import UserError
 from wfm.weights.scaling import NO_SCALING, Scaling
 
 Weights = dict[str, Float[Array, "..."]]
@@ -41,6 +44,10 @@ class WeightSpec:
     flax: a kernel is `("in", "out")`, a bias `("out",)`.
     `activations(weights, x)` computes, for one input `x`, what the neurons of each group but the
     inputs give: arrays whose last axis runs over the group. It must not depend on group sizes.
+
+    Specs are values: equal where their groups, arrays and `activations` are, in the same order, so
+    that compiled functions know one again. A plain function is equal to itself alone; give a
+    callable with equality, such as a frozen dataclass, where two calls shall make equal specs.
     """
 
     groups: Mapping[str, Group]
@@ -51,13 +58,41 @@ class WeightSpec:
         for name, axes in self.arrays.items():
             unknown = [a for a in axes if isinstance(a, str) and a not in self.groups]
             if unknown:
-                raise ValueError(
-                    f"array {name!r} has an axis over the unknown group {unknown[0]!r}"
-                )
+                raise UserError(f"array {name!r} has an axis over the unknown group {unknown[0]!r}")
+
+    @functools.cached_property
+    def _value(self) -> tuple[Any, ...]:
+        return tuple(self.groups.items()), tuple(self.arrays.items()), self.activations
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, WeightSpec) and self._value == other._value)
+
+    def init(self, key: Key[Array, ""], how: str = "he", *, std: float | None = None) -> Weights:
+        """Weights of one network to start training from.
+
+        `"he"` (He et al. 2015), `"lecun"` (LeCun et al. 1998) and `"glorot"` (Glorot & Bengio
+        2010): kernels with variance 2/fan_in, 1/fan_in and 2/(fan_in + fan_out), truncated
+        normal, and biases 0. Fans are products of sizes: of the groups that an array comes from,
+        or of the one it enters, and of feature axes. Those between the two, as the heads of
+        `("stream", 4, "query")`, count where it enters only; others, as a convolution's, at both
+        ends. An array over one group is a bias if it has no feature axes, else a kernel for each
+        neuron by itself, as of depthwise convolutions. `"normal"`: all entries from N(0, `std`²),
+        by default 1.
+        """
+        from wfm.weights.initial import init  # derived from the labels, as all else is
+
+        return init(self, key, how, std)
 
     def apply(self, weights: Weights, x: Array) -> Array:
         """The outputs for one input `x`."""
         return self.activations(weights, x)[self.output]
+
+    def outputs(self, weights: Weights, inputs: Array) -> Array:
+        """The outputs for each of the stacked `inputs`."""
+        return jax.vmap(functools.partial(self.apply, weights))(inputs)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the array `name`."""
@@ -107,7 +142,7 @@ class WeightSpec:
         """The same architecture with other group sizes, as in `spec.resize(h1=32)`."""
         unknown = sizes.keys() - self.groups.keys()
         if unknown:
-            raise ValueError(
+            raise UserError(
                 f"no group {sorted(unknown)[0]!r} in this network; it has {', '.join(self.groups)}"
             )
         groups = {
@@ -129,39 +164,39 @@ class WeightSpec:
         )
 
     def check(self, weights: Mapping[str, Any], batch_dims: int = 0) -> None:
-        """Raise `ValueError` unless names and shapes (after `batch_dims` axes) fit this spec."""
+        """Raise `UserError` unless names and shapes (after `batch_dims` axes) fit this spec."""
         missing, extra = self.arrays.keys() - weights.keys(), weights.keys() - self.arrays.keys()
         if missing or extra:
-            raise ValueError(
+            raise UserError(
                 f"weights do not fit the network: missing {sorted(missing)}, "
                 f"unknown {sorted(extra)}; it has the arrays {list(self.arrays)}"
             )
         shapes = {name: tuple(weights[name].shape) for name in self.arrays}
         if batch_dims and all(shapes[name] == self.shape(name) for name in shapes):
-            raise ValueError(
+            raise UserError(
                 "the weights are those of one network where many are expected; stack them along a "
                 "new first axis, as in `jax.tree.map(lambda a: a[None], weights)`"
             )
         if not batch_dims and all(shapes[name][1:] == self.shape(name) for name in shapes):
-            raise ValueError(
+            raise UserError(
                 "the weights are those of many networks where one is expected; map over them with "
                 "`jax.vmap`, or take one of them"
             )
         for name in self.arrays:
             shape = shapes[name][batch_dims:]
             if shape != self.shape(name):
-                raise ValueError(
+                raise UserError(
                     f"weights do not fit the network: {name!r} has shape {shape}, "
                     f"expected {self.shape(name)} (axes {self.arrays[name]}); "
                     f"use `spec.resize` for other widths"
                 )
         if len(leading := {shape[:batch_dims] for shape in shapes.values()}) > 1:
-            raise ValueError(
+            raise UserError(
                 f"the arrays hold unequal numbers of networks: {sorted(leading)}; stack them alike"
             )
 
     def verify(self, weights: Mapping[str, Any], inputs: Any, outputs: Any = None) -> None:
-        """Raise `ValueError` where the labels are wrong, naming the group that shows it.
+        """Raise `UserError` where the labels are wrong, naming the group that shows it.
 
         Permuting and rescaling each group must keep the outputs, and what enters the outputs must
         add up to them: of these the canonical form consists. Tried on the first few of the

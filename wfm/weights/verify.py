@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from wfm.errors import UserError
 from wfm.weights.precision import in_working_precision
 from wfm.weights.scaling import NO_SCALING
 from wfm.weights.spec import Weights, WeightSpec
@@ -39,7 +40,7 @@ def verify(
         error = _difference(same(change.factor * before), same(new))
         if error > _tolerance(new):
             names = [n for n in spec.arrays if change.group in spec.labels(n).values()]
-            raise ValueError(
+            raise UserError(
                 f"the labels of this network are wrong: {change.what} {change.group!r} gives other "
                 f"outputs than they say, by {error:.2g} of their size; check the axes of "
                 f"{', '.join(names)}, and the scaling of this group"
@@ -94,7 +95,7 @@ def _few(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     finite = [np.isfinite(a).reshape(len(a), -1).all(1) for a in arrays.values()]
     rows = np.flatnonzero(np.all(finite, 0))[:NETWORKS]
     if not len(rows):
-        raise ValueError("no network to verify the labels on: none has finite weights only")
+        raise UserError("no network to verify the labels on: none has finite weights only")
     few = in_working_precision({name: a[rows] for name, a in arrays.items()})
     return {name: _generic(np.asarray(a)) for name, a in few.items()}
 
@@ -108,18 +109,18 @@ def _generic(a: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=0)
 def _outputs(spec: WeightSpec, weights: Weights, inputs: Array) -> Float[Array, "n m outputs"]:
-    return jax.vmap(lambda w: jax.vmap(partial(spec.apply, w))(inputs))(weights)
+    return jax.vmap(spec.outputs, (0, None))(weights, inputs)
 
 
 def _compare_with_given(given: np.ndarray, found: np.ndarray) -> None:
     if found.shape != given.shape:
-        raise ValueError(
+        raise UserError(
             f"these networks have outputs of shape {found.shape} (network, input, output), and "
             f"those given have {given.shape}; give those of the same networks for the same inputs"
         )
     given = given.astype(found.dtype)
     if (error := _difference(_centred(given), _centred(found))) > _tolerance(found):
-        raise ValueError(
+        raise UserError(
             f"the weights do not compute the outputs given: they differ by {error:.2g} of their "
             "size; kernels may be transposed or in another order (their axes are "
             "(from, to) here), or the network has another activation"

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from wfm.batching import in_chunks
 from wfm.digest import digest
+from wfm.errors import UserError
 from wfm.weights import Weights, load_weights, save_weights
 
 # From a group's name, initial weights and keys to snapshots: arrays (snapshot, network, …).
@@ -30,15 +32,15 @@ def in_groups(
     """
     n = len(keys)
     size = -(-n // -(-n // at_once))  # as many groups as needed, and as small as these can be
-    parts: list[Weights] = []
-    for start in range(0, n, size):
-        rows = jnp.minimum(jnp.arange(start, start + size), n - 1)
-        group = jax.tree.map(lambda a, rows=rows: a[rows], initial)
-        snapshots = train(f"{start:06}-{start + size - 1:06}", group, keys[rows])
-        done = min(start + size, n)
-        parts.append(jax.tree.map(lambda a, k=done - start: a[:, :k], snapshots))
-        report(done)
-    return jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *parts)
+
+    def group(stacked: tuple[Array, Weights, Key[Array, " networks"]]) -> Weights:
+        rows, initial, keys = stacked
+        start = int(rows[0])
+        snapshots = train(f"{start:06}-{start + size - 1:06}", initial, keys)
+        report(min(start + size, n))
+        return snapshots
+
+    return in_chunks(group, (jnp.arange(n), initial, keys), size, out_axis=1)
 
 
 def kept_in(folder: Path, train: Train, about: Any) -> Train:
@@ -63,13 +65,13 @@ def _read(file: Path, origin: str) -> Weights | None:
     """A finished group, or nothing, with a warning, if the file is damaged."""
     try:
         arrays, marks = load_weights(file)
-    except ValueError:
+    except UserError:
         arrays, marks = {}, {}
     if marks.get("digest") != _seal(arrays, marks.get("origin", "")):
         warnings.warn(f"{file} is damaged; its networks are trained again", stacklevel=5)
         return None
     if marks["origin"] != origin:
-        raise ValueError(
+        raise UserError(
             f"{file.parent} holds networks trained from other weights, keys, data or by another "
             "schedule; choose another folder or delete it"
         )

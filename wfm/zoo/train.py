@@ -13,8 +13,9 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from wfm.checks import check_count, non_finite_rows, some
 from wfm.devices import spread
+from wfm.errors import UserError
 from wfm.evaluation import evaluate
-from wfm.tasks import Split, Task, check_data, cross_entropy
+from wfm.tasks import Split, Task, check_data, mean_loss
 from wfm.weights import Weights, WeightSpec, in_working_precision
 from wfm.zoo.groups import Train, in_groups, kept_in
 from wfm.zoo.weight_set import WeightSet
@@ -43,7 +44,7 @@ class Schedule(eqx.Module):
             check_count("stop", self.stop)
         check_count("burn_in", self.burn_in, least=0)
         if not self.burn_in < self.epochs:
-            raise ValueError(
+            raise UserError(
                 f"burn_in must lie in 0 … epochs - 1 = {self.epochs - 1}, got {self.burn_in}"
             )
 
@@ -57,10 +58,10 @@ class Schedule(eqx.Module):
         return steps if self.stop is None else min(self.stop, steps)
 
     def snapshots(self, n_examples: int) -> int:
-        """How many snapshots are kept of each network; raises `ValueError` if none is."""
+        """How many snapshots are kept of each network; raises `UserError` if none is."""
         after_burn_in = self.steps(n_examples) - self.burn_in * self.epoch(n_examples)
         if after_burn_in < self.stride:
-            raise ValueError(
+            raise UserError(
                 f"no snapshot falls into the {after_burn_in} steps after burn-in; "
                 f"lower the stride ({self.stride}) or train longer"
             )
@@ -97,7 +98,7 @@ def train_zoo(
     """Train one network from each of the stacked `initial` weights.
 
     Every network sees its own order of the examples, unless the schedule says otherwise,
-    reshuffled each epoch (a last incomplete batch is dropped). Raises `ValueError` where the labels
+    reshuffled each epoch (a last incomplete batch is dropped). Raises `UserError` where the labels
     of `spec` are wrong, or a network diverged, naming its trajectory.
 
     `at_once`: the most networks that one computation trains, by default all of them; one after
@@ -111,13 +112,13 @@ def train_zoo(
     spec.check(initial, batch_dims=1)
     check_data(spec, task.train)
     if rows := non_finite_rows(initial):
-        raise ValueError(
+        raise UserError(
             f"the initial weights of networks {some(rows)} are NaN or infinite; start from others"
         )
     initial = in_working_precision(initial)
     n = len(next(iter(initial.values())))
     if n < 1:
-        raise ValueError("no network to train: the initial weights are empty")
+        raise UserError("no network to train: the initial weights are empty")
     spec.verify(initial, task.train.x)
     burn_in = schedule.burn_in * schedule.epoch(len(task.train))
     n_snapshots = schedule.snapshots(len(task.train))
@@ -186,16 +187,11 @@ def _train(
 
 
 def _step(
-    spec: WeightSpec,
-    optimizer: optax.GradientTransformation,
-    schedule: Schedule,
-    data: Split,
+    spec: WeightSpec, optimizer: optax.GradientTransformation, schedule: Schedule, data: Split
 ) -> Callable:
     """One training step of all networks; the step count is shared, so that epochs are too."""
     epoch, size = schedule.epoch(len(data)), min(schedule.batch_size, len(data))
-
-    def loss(weights: Weights, x: Array, y: Array):
-        return cross_entropy(jax.vmap(partial(spec.apply, weights))(x), y)
+    loss = partial(mean_loss, spec)
 
     def reshuffle(order: _Order) -> _Order:
         key, subkey = jax.random.split(order.key)

@@ -12,13 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from wfm.checks import non_finite_rows, some
 from wfm.digest import digest
-from wfm.weights import (
-    Weights,
-    WeightSpec,
-    in_working_precision,
-    load_weights,
-    save_weights,
-)
+from wfm.errors import UserError
+from wfm.weights import Weights, WeightSpec, in_working_precision, load_weights, save_weights
 
 SEAL = "digest"  # of all arrays, beside them in the file
 Inputs = Float[Array, "m ..."] | Float[np.ndarray, "m ..."]
@@ -100,7 +95,7 @@ class WeightSet(eqx.Module):
     def initial_of_each(self) -> Weights:
         """The weights that each snapshot was trained from, one row for each snapshot."""
         if self.initial is None:
-            raise ValueError(
+            raise UserError(
                 "this zoo does not hold the weights that its networks were trained from; give them "
                 "as `initial`, or choose what needs none, such as another coupling"
             )
@@ -115,36 +110,33 @@ class WeightSet(eqx.Module):
         return self.select(jnp.asarray(~mask)), self.select(jnp.asarray(mask))
 
     def check(self, spec: WeightSpec) -> None:
-        """Raise `ValueError` if empty, of other shapes than `spec`, or with non-finite weights."""
+        """Raise `UserError` if empty, of other shapes than `spec`, or with non-finite weights."""
         spec.check(self.weights, batch_dims=1)
         n = len(next(iter(self.weights.values())))
         for name, a in {"trajectory": self.trajectory, "step": self.step, **self.metrics}.items():
             if len(a) != n:
-                raise ValueError(f"the zoo has {n} snapshots, but {len(a)} entries of {name!r}")
+                raise UserError(f"the zoo has {n} snapshots, but {len(a)} entries of {name!r}")
         if not len(self):
-            raise ValueError("the zoo is empty; train at least one network and keep a snapshot")
+            raise UserError("the zoo is empty; train at least one network and keep a snapshot")
         if self.initial is not None:
             spec.check(self.initial, batch_dims=1)
             known = len(next(iter(self.initial.values())))
             least, most = int(self.trajectory.min()), int(self.trajectory.max())
             if least < 0 or most >= known:
-                raise ValueError(
+                raise UserError(
                     f"the zoo has trajectories {least} to {most}, and initial weights of {known}; "
                     "number trajectories as the initial weights are stacked, from 0"
                 )
         if rows := non_finite_rows(self.weights):
             bad = np.unique(np.asarray(self.trajectory)[np.array(rows)]).tolist()
-            raise ValueError(
+            raise UserError(
                 f"the zoo has NaN or infinite weights in {len(bad)} trajectories ({some(bad)}); "
                 "lower the learning rate, or leave them out with `select`"
             )
 
     def save(self, path: str | Path) -> None:
         """Write to one safetensors file, sealed: `load` refuses what was altered since."""
-        arrays: dict[str, Shaped[Array, "..."]] = {
-            "trajectory": self.trajectory,
-            "step": self.step,
-        }
+        arrays: dict[str, Shaped[Array, "..."]] = {"trajectory": self.trajectory, "step": self.step}
         parts = {"weights": self.weights, "metrics": self.metrics, "initial": self.initial or {}}
         for part, members in parts.items():
             arrays |= {f"{part}/{name}": a for name, a in members.items()}
@@ -159,15 +151,16 @@ class WeightSet(eqx.Module):
         """
         try:
             return cls._read(path, spec, inputs)
-        except ValueError as error:
-            told = str(path) in str(error)
-            raise ValueError(str(error) if told else f"{path}: {error}") from None
+        except UserError as error:
+            if str(path) in str(error):
+                raise
+            raise UserError(f"{path}: {error}") from None
 
     @classmethod
     def _read(cls, path: str | Path, spec: WeightSpec, inputs: Inputs | None) -> "WeightSet":
         arrays, marks = load_weights(path)
         if SEAL in marks and marks[SEAL] != digest(arrays):
-            raise ValueError(
+            raise UserError(
                 f"{path} was altered or damaged since its zoo was saved; take another copy, or "
                 "delete it and train the networks again"
             )
@@ -179,7 +172,7 @@ class WeightSet(eqx.Module):
         if part("weights"):
             missing = {"trajectory", "step"} - arrays.keys()
             if missing:
-                raise ValueError(
+                raise UserError(
                     f"{path} lacks {sorted(missing)[0]!r} of its networks; write it with "
                     "`WeightSet.save`"
                 )
@@ -189,7 +182,7 @@ class WeightSet(eqx.Module):
                 part("weights"), spec, inputs, **numbers, metrics=part("metrics"), initial=initial
             )
         if not arrays.keys() & spec.arrays.keys():
-            raise ValueError(
+            raise UserError(
                 f"{path} holds no zoo of this network: its arrays are {_first(arrays)}, and those "
                 f"of the network {_first(spec.arrays)}; rename them, or write it with "
                 "`WeightSet.save`"
@@ -202,15 +195,15 @@ def _first(names: Mapping[str, Any]) -> str:
 
 
 def _count(weights: Mapping[str, Array], numbers: Mapping[str, Any]) -> int:
-    """How many networks are stacked; raises `ValueError` where arrays do not agree."""
+    """How many networks are stacked; raises `UserError` where arrays do not agree."""
     shapes = {name: np.shape(a) for name, a in (dict(weights) | dict(numbers)).items()}
     bad = [name for name, shape in shapes.items() if not shape]
     if not weights or bad:
-        raise ValueError(f"stacked networks have a leading axis, and {bad or 'no array'} has none")
+        raise UserError(f"stacked networks have a leading axis, and {bad or 'no array'} has none")
     name, (n, *_) = next(iter(shapes.items()))
     for other, shape in shapes.items():
         if shape[0] != n or (other in numbers and len(shape) != 1):
-            raise ValueError(
+            raise UserError(
                 f"{name!r} holds {n} networks, and {other!r} has shape {shape}; "
                 "stack all arrays along their first axis"
             )
@@ -218,10 +211,10 @@ def _count(weights: Mapping[str, Array], numbers: Mapping[str, Any]) -> int:
 
 
 def count_held_out(n: int, share: float) -> int:
-    """How many of `n` trajectories the share is; raises `ValueError` if that is none or all."""
+    """How many of `n` trajectories the share is; raises `UserError` if that is none or all."""
     count = round(share * n)
     if not 0 < count < n:
-        raise ValueError(
+        raise UserError(
             f"holding out {share:.0%} of {n} trajectories leaves one side empty; "
             "train more networks or change the share"
         )
