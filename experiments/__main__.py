@@ -55,10 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Stopped as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_status)
-    except (UsageError, ValueError, FileNotFoundError, RuntimeError) as error:
-        # The traceback of an error of our own tells a user nothing that its sentence does not.
-        if _raised_in(error).split(".")[0] not in ("wfm", "experiments", "__main__", "configs"):
-            raise
+    except UsageError as error:  # any other is a bug, and keeps its traceback
         sys.exit(f"error: {error}")
 
 
@@ -142,14 +139,6 @@ def _comments(config: Config) -> dict[str, str]:
     for source in sorted(FOLDER.glob("*.py")):
         found |= re.findall(r"^ *config\.([\w.]+) = .*  # (.*)$", source.read_text(), re.MULTILINE)
     return found
-
-
-def _raised_in(error: BaseException) -> str:
-    """Name of the module whose code raised the error."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return trace.tb_frame.f_globals["__name__"] if trace else ""
 
 
 if __name__ == "__main__":

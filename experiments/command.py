@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wfm.errors import UserError
+
 Config = Any  # an ml_collections ConfigDict, whose attributes no type checker can know
 SEEDS = ("seed", "seeds", "split")
 MAY_BE_ZERO = (*SEEDS, "burn_in")
@@ -14,8 +16,7 @@ LARGEST_SEED = 2**32 - 1  # JAX drops the upper bits of larger ones and says not
 LARGEST_COUNT = 2**31 - 1  # counts on devices are of 32 bits
 
 
-class UsageError(Exception):
-    """Wrong input, in one sentence that says what to do."""
+UsageError = UserError  # wrong input, in one sentence that says what to do
 
 
 def choose(table: Mapping[str, Any], key: str, value: str) -> Any:
