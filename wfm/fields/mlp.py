@@ -35,8 +35,11 @@ class MLPField(nnx.Module):
         rngs: nnx.Rngs,
     ):
         flat, self.unravel = ravel_pytree(like)
-        self.unit = jax.tree.map(lambda a: 1.0, like) if unit is None else unit
-        self.coordinates = coordinates or (lambda flat: flat)
+        unit = jax.tree.map(lambda a: 1.0, like) if unit is None else unit
+        # Leaves and their structure, as what is no parameter must have a hash.
+        self.unit = tuple(map(float, jax.tree.leaves(unit)))
+        self.structure = jax.tree.structure(like)
+        self.coordinates = coordinates or _as_they_are
         sizes = [self.coordinates(flat).size + 2 * FREQUENCIES, *[width] * depth, flat.size]
         self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in pairwise(sizes)])
         zeros = nnx.initializers.zeros_init()
@@ -44,10 +47,15 @@ class MLPField(nnx.Module):
         self.gate = None if coordinates else gate(2 * FREQUENCIES, flat.size)
 
     def __call__(self, t: Float[Array, ""], x: Point) -> Point:
-        flat, _ = ravel_pytree(jax.tree.map(jnp.divide, x, self.unit))
+        unit = self.structure.unflatten(self.unit)
+        flat, _ = ravel_pytree(jax.tree.map(jnp.divide, x, unit))
         time = fourier_features(t)
         h = jnp.concatenate([self.coordinates(flat), time])
         for layer in self.layers[:-1]:
             h = jax.nn.gelu(layer(h))
         out = self.layers[-1](h) + (self.gate(time) * flat if self.gate else 0)
-        return jax.tree.map(jnp.multiply, self.unravel(out), self.unit)
+        return jax.tree.map(jnp.multiply, self.unravel(out), unit)
+
+
+def _as_they_are(flat: Array) -> Array:
+    return flat
