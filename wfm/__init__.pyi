@@ -14,6 +14,7 @@ from wfm.compilation import enable_compilation_cache as enable_compilation_cache
 from wfm.evaluation import evaluate as evaluate
 from wfm.fields import RelationalTransformer as RelationalTransformer
 from wfm.flows import Flow as Flow
+from wfm.flows import FlowMatching as FlowMatching
 from wfm.manifolds import Euclidean as Euclidean
 from wfm.manifolds import Product as Product
 from wfm.manifolds import Sphere as Sphere
