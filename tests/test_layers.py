@@ -11,6 +11,7 @@ import wfm
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
+    "wfm.artefacts": 1,
     "wfm.batching": 1,
     "wfm.checks": 1,
     "wfm.compilation": 1,

@@ -9,6 +9,7 @@ from wfm.flows.coupling import (
     OptimalTransport,
 )
 from wfm.flows.field import Field
+from wfm.flows.files import about, load_flow
 from wfm.flows.flow import Flow
 from wfm.flows.guidance import Guided, Objective
 from wfm.flows.integrator import Integrator, denser_early, denser_late, uniform
@@ -61,10 +62,12 @@ __all__ = [
     "Spaces",
     "TangentNoise",
     "Velocity",
+    "about",
     "denser_early",
     "denser_late",
     "euler",
     "in_flat_space",
+    "load_flow",
     "midpoint",
     "rk4",
     "tsit5",

@@ -22,6 +22,9 @@ class Function(eqx.Module):
     def __call__(self, *args: Any) -> Any:
         return self.function(*args)
 
+    def describe(self) -> dict[str, Any]:
+        raise ValueError("a plain function is code; use a field of wfm.fields, by `functional`")
+
 
 def as_tree(call: Callable[..., Any]) -> Callable[..., Any]:
     """`call` itself if it is a pytree, as modules of equinox are, else a `Function`."""

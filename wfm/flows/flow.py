@@ -1,7 +1,8 @@
 """A flow: a trained field and where it moves, ready to be drawn from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import diffrax
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm import artefacts
 from wfm.flows import steps
 from wfm.flows.field import Field, as_tree
 from wfm.flows.guidance import Guided, Objective
@@ -20,6 +22,9 @@ from wfm.flows.prediction import EndPoint, Prediction, Spaces
 from wfm.flows.prior import Prior, Reference
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.manifolds.base import Scalar
+
+NAME = "flow"
+CLASSES = artefacts.Classes(("wfm.manifolds", "wfm.flows", "wfm.fields"))
 
 
 class Flow(eqx.Module):
@@ -219,6 +224,18 @@ class Flow(eqx.Module):
         """
         sampler = self._sampler(integrator or Integrator())
         return steps.log_prob(sampler, self.prior.log_prob, x, divergence or Exact(), key)
+
+    def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
+        """Write the flow to a folder of its own, from which `wfm.load_flow` reads it.
+
+        `parameters.safetensors` holds all arrays and `flow.json` the rest, `about` included: names,
+        numbers and arrays that belong to the flow, such as its task and the network that its data
+        were aligned to (`wfm.flows.about`). The folder is written whole or not at all. What is
+        code cannot be saved, and `ValueError` says what that is: objectives of guidance, plain
+        functions, classes from elsewhere.
+        """
+        parts = {"flow": self, "about": dict(about or {})}
+        artefacts.write(folder, NAME, parts, CLASSES)
 
     def _start(self, key: Key[Array, ""]) -> tuple[Point, Key[Array, ""]]:
         """A draw of the prior, and a key for what follows."""

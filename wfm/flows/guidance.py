@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -37,6 +38,12 @@ class Guided(Prediction):
     def __check_init__(self):
         if isinstance(self.scale, float | int) and not math.isfinite(self.scale):
             raise ValueError(f"the scale of guidance must be finite, got {self.scale}")
+
+    def describe(self) -> dict[str, Any]:
+        raise ValueError(
+            "guidance goes down an objective, which is code; save the flow that is guided, and "
+            "guide it again when it is loaded"
+        )
 
     @property
     def lands(self) -> bool:
