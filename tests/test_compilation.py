@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import wfm
 from wfm.compilation import SWITCH
-from wfm.flows import Flow, Integrator, TangentNoise
+from wfm.flows import FlowMatching, Integrator, TangentNoise
 from wfm.manifolds import Sphere
 
 ROOT = Path(__file__).parent.parent
@@ -89,12 +89,13 @@ def field(t, x):
 
 
 SPHERE = Sphere((3,))
-FLOW = Flow(SPHERE)
+MATCHING = FlowMatching(SPHERE)
+FLOW = MATCHING.flow(field)
 PROGRAMS = {
-    "samples": lambda key: FLOW.sample(field, key),
-    "samples with noise": lambda key: FLOW.sample(field, key, Integrator(2), TangentNoise(0.1)),
-    "densities": lambda key: FLOW.log_prob(field, SPHERE.random(key), Integrator(2)),
-    "losses": lambda key: FLOW.loss(field, jnp.eye(3), key),
+    "samples": lambda key: FLOW.sample(key),
+    "samples with noise": lambda key: FLOW.sample(key, Integrator(2), TangentNoise(0.1)),
+    "densities": lambda key: FLOW.log_prob(SPHERE.random(key), Integrator(2)),
+    "losses": lambda key: MATCHING.loss(field, jnp.eye(3), key),
 }
 
 

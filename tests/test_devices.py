@@ -14,7 +14,7 @@ from configs import uci as uci_config
 from experiments.sampling import Sampling
 from wfm.devices import device_mesh, mean_over, replicate, spread
 from wfm.fields import MLPField, RelationalTransformer
-from wfm.flows import Flow, OptimalTransport
+from wfm.flows import Flow, FlowMatching, OptimalTransport
 from wfm.tasks import load_task
 from wfm.training import Trainer, flow_trainer
 from wfm.weights import Canonical, mlp
@@ -22,7 +22,7 @@ from wfm.weights import Canonical, mlp
 KEY = jax.random.key(0)
 FORM = Canonical(mlp(3, 4, 2))
 MANIFOLD = FORM.manifold(std=0.3)
-FLOW = Flow(MANIFOLD, coupling=OptimalTransport())
+MATCHING = FlowMatching(MANIFOLD, coupling=OptimalTransport())
 DATA = jax.vmap(MANIFOLD.random)(jax.random.split(jax.random.key(1), 40))
 STEPS = 10
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -40,7 +40,7 @@ def trained(field, **options):
     """Losses, and parameters and their average, after a few steps with optimal transport."""
     # Not Adam, which would blow rounding errors of tiny gradients up to whole steps.
     optimizer = optax.sgd(1e-2)
-    trainer, _, parameters = flow_trainer(FLOW, field(), optimizer, batch_size=16, **options)
+    trainer, _, parameters = flow_trainer(MATCHING, field(), optimizer, batch_size=16, **options)
     losses = []
     state = trainer.fit(
         trainer.init(parameters, KEY), DATA, STEPS, 5, lambda _, m: losses.append(m["loss"])
@@ -155,10 +155,10 @@ def test_eight_devices_draw_the_networks_of_one():
     task, form = load_task("iris"), Canonical(mlp(4, 5, 3))
     config = uci_config.get_config()
     config.sampling.update({"networks": 13, "steps": 4, "chunk": 2, "noise": 0.05})
-    flow = Flow(form.manifold(std=0.3))
     field = lambda t, x: jax.tree.map(lambda a: jnp.sin(3 * a) + t, x)  # noqa: E731
+    flow = Flow(form.manifold(std=0.3), field)
     one, eight = (
-        Sampling.of(config, form, task.train, mesh).sampler(flow, form, field)(KEY)
+        Sampling.of(config, form, task.train, mesh).sampler(flow, form)(KEY)
         for mesh in (None, device_mesh())
     )
     assert all(len(array) == 13 for array in eight.values())

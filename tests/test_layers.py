@@ -12,6 +12,7 @@ import wfm
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
+    "wfm.artefacts": 1,
     "wfm.atomic": 1,
     "wfm.batching": 1,
     "wfm.checks": 1,

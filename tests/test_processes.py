@@ -16,7 +16,7 @@ import pytest
 from flax.nnx import Rngs
 
 from wfm.fields import MLPField
-from wfm.flows import Flow
+from wfm.flows import FlowMatching
 from wfm.training import Checkpoints, flow_trainer
 from wfm.weights import AsTrained, Canonical, mlp
 from wfm.zoo import WeightSet
@@ -76,7 +76,7 @@ def test_two_processes_resume_and_save_what_one_process_saved_and_restores(tmp_p
     points = jax.vmap(FORM.encode)(weights)
     field = MLPField(jax.tree.map(lambda a: a[0], points), rngs=Rngs(0))
     trainer, _, parameters = flow_trainer(
-        Flow(FORM.manifold()), field, optax.sgd(1e-2, 0.9), batch_size=16
+        FlowMatching(FORM.manifold()), field, optax.sgd(1e-2, 0.9), batch_size=16
     )
     state = trainer.init(parameters, jax.random.key(0))
     half = trainer.fit(state, points, STEPS // 2, STEPS // 2)

@@ -1,5 +1,6 @@
 from flax.nnx import Rngs as Rngs
 
+from wfm import artefacts as artefacts
 from wfm import devices as devices
 from wfm import evaluation as evaluation
 from wfm import fields as fields
@@ -15,6 +16,8 @@ from wfm.errors import UserError as UserError
 from wfm.evaluation import evaluate as evaluate
 from wfm.fields import RelationalTransformer as RelationalTransformer
 from wfm.flows import Flow as Flow
+from wfm.flows import FlowMatching as FlowMatching
+from wfm.flows import load_flow as load_flow
 from wfm.manifolds import Euclidean as Euclidean
 from wfm.manifolds import Product as Product
 from wfm.manifolds import Sphere as Sphere

@@ -14,7 +14,7 @@ from tests.weights.table import NETWORKS, canonical, weights
 from wfm.flows import (
     EntropicTransport,
     EquivariantTransport,
-    Flow,
+    FlowMatching,
     Given,
     Independent,
     OptimalTransport,
@@ -161,10 +161,10 @@ def test_equivariant_transport_keeps_the_prior_only_up_to_the_symmetry():
 def test_given_pairs_are_what_the_flow_learns_from():
     line = Euclidean((2,))
     x0, x1 = batch(line, 6, 1), batch(line, 6, 2)
-    flow = Flow(line, coupling=Given(), prediction=Velocity())
+    matching = FlowMatching(line, coupling=Given(), prediction=Velocity())
     # Straight paths with the velocity x₁ - x₀, which this field knows by heart.
-    assert float(flow.loss(lambda t, x: x1[0] - x0[0], (x0[:1], x1[:1]), KEY)) < 1e-10
-    assert float(flow.loss(lambda t, x: 0 * x, (x0, x1), KEY)) == pytest.approx(
+    assert float(matching.loss(lambda t, x: x1[0] - x0[0], (x0[:1], x1[:1]), KEY)) < 1e-10
+    assert float(matching.loss(lambda t, x: 0 * x, (x0, x1), KEY)) == pytest.approx(
         float(((x1 - x0) ** 2).sum(1).mean()), rel=1e-5
     )
 
@@ -175,9 +175,10 @@ def test_a_flow_trains_with_every_coupling(coupling):
     x1 = jax.vmap(FORM.encode)(
         jax.tree.map(lambda *a: jnp.stack(a), *(weights(SPEC, s) for s in range(4)))
     )
-    flow = Flow(manifold, prior=Pushforward(Reference(manifold), lambda x: x), coupling=coupling)
+    prior = Pushforward(Reference(manifold), lambda x: x)
+    matching = FlowMatching(manifold, prior=prior, coupling=coupling)
     field = lambda s: lambda t, x: jax.tree.map(lambda a: s * a, x)  # noqa: E731
-    loss, gradient = jax.jit(jax.value_and_grad(lambda s: flow.loss(field(s), x1, KEY)))(0.5)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda s: matching.loss(field(s), x1, KEY)))(0.5)
     assert loss > 0
     assert jnp.isfinite(gradient)
 

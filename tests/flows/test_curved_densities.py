@@ -9,7 +9,7 @@ from flax import nnx
 from tests.manifolds.test_densities import circle as circle_of
 from tests.manifolds.test_densities import covariance, hyperboloid, quadrature, rotation
 from wfm.fields import MLPField
-from wfm.flows import Flow, Integrator, Velocity, rk4
+from wfm.flows import FlowMatching, Integrator, Velocity, rk4
 from wfm.flows.draws import normal_like
 from wfm.manifolds import SO3, SPD, Hyperboloid, PoincareBall
 from wfm.training import learn
@@ -49,7 +49,7 @@ def test_a_learned_density_integrates_to_1_and_is_that_of_its_samples(space, cha
 
     keys = jax.random.split(jax.random.key(0), 2000)
     data = jax.jit(jax.vmap(draw))(keys)
-    flow = Flow(space, prediction=Velocity())
+    matching = FlowMatching(space, prediction=Velocity())
     # Where entries grow with the exponential of the distance, normal coordinates are read: they
     # grow with the distance. Elsewhere entries are bounded, and those of SO(3) have no cut.
     origin = ORIGINS.get(type(space))
@@ -57,11 +57,10 @@ def test_a_learned_density_integrates_to_1_and_is_that_of_its_samples(space, cha
         lambda flat: space.log(origin, flat.reshape(origin.shape)).ravel()
     )
     module = MLPField(data[0], width=32, depth=2, coordinates=normal or None, rngs=nnx.Rngs(0))
-    field = learn(flow, module, data, 300, batch_size=128)
+    key = jax.random.key(0)
+    flow, _ = learn(matching, module, data, key, steps=300, batch_size=128)
     how = Integrator(16, rk4)
-    log_prob = jax.jit(
-        lambda x: jax.lax.map(lambda x: flow.log_prob(field, x, how), x, batch_size=512)
-    )
+    log_prob = jax.jit(lambda x: jax.lax.map(lambda x: flow.log_prob(x, how), x, batch_size=512))
     distances = jax.jit(jax.vmap(lambda x: space.dist(centre, x)))
     density = jnp.exp(log_prob(points))
     beyond = distances(points) > HELD.get(type(space), jnp.inf)
@@ -69,7 +68,7 @@ def test_a_learned_density_integrates_to_1_and_is_that_of_its_samples(space, cha
     density = jnp.where(jnp.isnan(density), 0, density)
     assert abs((weights * density).sum() - 1) < 0.01
     # The mean distance of samples from the centre is the density's.
-    samples = jax.jit(jax.vmap(lambda k: flow.sample(field, k, how)))(keys)
+    samples = jax.jit(jax.vmap(lambda k: flow.sample(k, how)))(keys)
     found, expected = distances(samples), (weights * density * distances(points)).sum()
     assert abs(found.mean() - expected) < 4 * found.std() / len(found) ** 0.5 + 0.01
     assert found.mean() < distances(jax.jit(jax.vmap(space.random))(keys)).mean() - 0.1

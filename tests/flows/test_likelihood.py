@@ -15,6 +15,7 @@ from wfm.flows import (
     EndPoint,
     Exact,
     Flow,
+    FlowMatching,
     Hutchinson,
     Integrator,
     Pushforward,
@@ -56,21 +57,21 @@ def log_prob_at_pole(rate, x):
 @pytest.mark.parametrize("solver", [euler, midpoint, rk4, tsit5])
 def test_gaussian_to_gaussian(solver):
     """x' = a (x - c) leads N(m, s²) to N(c + (m - c) eᵃ, s² e²ᵃ)."""
-    flow = Flow(Product({"x": Euclidean((3,), std=0.5, mean=1.0)}), prediction=Velocity())
+    space = Product({"x": Euclidean((3,), std=0.5, mean=1.0)})
     a, c = 0.8, -0.5
-    field = lambda t, x: {"x": a * (x["x"] - c)}  # noqa: E731
+    flow = Flow(space, lambda t, x: {"x": a * (x["x"] - c)}, prediction=Velocity())
     x = jnp.array([0.3, 2.0, 4.0])
     steps = 1000 if solver is euler else 32
-    found = jax.jit(lambda x: flow.log_prob(field, {"x": x}, Integrator(steps, solver)))(x)
+    found = jax.jit(lambda x: flow.log_prob({"x": x}, Integrator(steps, solver)))(x)
     exact = jax.scipy.stats.norm.logpdf(x, c + (1 - c) * np.exp(a), 0.5 * np.exp(a)).sum()
     assert abs(found - exact) < (2e-2 if solver is euler else 2e-4)
 
 
 @pytest.mark.parametrize("rate", [0.5, 2.0])
 def test_gathering_on_the_sphere_has_its_closed_form_and_total_mass_1(rate):
-    flow = Flow(S2, prediction=Velocity())
+    flow = Flow(S2, to_pole(rate), prediction=Velocity())
     how = Integrator(32, rk4)
-    log_prob = jax.jit(jax.vmap(lambda x: flow.log_prob(to_pole(rate), x, how)))
+    log_prob = jax.jit(jax.vmap(lambda x: flow.log_prob(x, how)))
     points, weights = sphere_quadrature(24, 48)
     found = log_prob(points)
     np.testing.assert_allclose(
@@ -98,10 +99,10 @@ def test_a_von_mises_fisher_flow_agrees_with_quadrature():
         flux = -jax.jvp(lambda t: below(t, z), (t,), (jnp.ones_like(t),))[1]
         return flux / density(t, z) / (1 - z**2) * POLE  # ∇z = e - z x has squared length 1 - z²
 
-    flow = Flow(S2, prediction=Velocity())
+    flow = Flow(S2, field, prediction=Velocity())
     points, _ = sphere_quadrature(12, 4)
     how = Integrator(24, rk4)
-    found = jax.jit(jax.vmap(lambda x: flow.log_prob(field, x, how)))(points)
+    found = jax.jit(jax.vmap(lambda x: flow.log_prob(x, how)))(points)
     exact = kappa * points[:, 2] + np.log(kappa / (4 * np.pi * np.sinh(kappa)))
     np.testing.assert_allclose(found, exact, atol=2e-3)
 
@@ -199,13 +200,13 @@ def test_divergence_of_contraction_in_hyperbolic_space(manifold, size):
 @pytest.mark.parametrize("curved", [False, True])
 def test_hutchinson_agrees_with_exact_within_its_standard_error(gaussian, curved):
     m = Product({"w": Sphere((6, 4), axes=0), "b": Euclidean((4,), std=0.5)})
-    flow = Flow(m if curved else m.ambient(), prediction=Velocity())
     mix = jax.random.normal(KEY, (4, 4))
     field = lambda t, x: {"w": jnp.sin(x["w"] @ mix + t), "b": x["w"].sum(0) - x["b"] ** 2}  # noqa: E731
+    flow = Flow(m if curved else m.ambient(), field, prediction=Velocity())
     x = m.random(jax.random.key(1))
     how = Integrator(8, midpoint)
-    exact = jax.jit(lambda x: flow.log_prob(field, x, how))(x)
-    estimate = lambda key: flow.log_prob(field, x, how, Hutchinson(2, gaussian), key)  # noqa: E731
+    exact = jax.jit(lambda x: flow.log_prob(x, how))(x)
+    estimate = lambda key: flow.log_prob(x, how, Hutchinson(2, gaussian), key)  # noqa: E731
     found = jax.jit(jax.vmap(estimate))(jax.random.split(KEY, 400))
     assert found.std() > 0
     assert abs(found.mean() - exact) < 4 * found.std() / 400**0.5
@@ -215,7 +216,6 @@ def test_hutchinson_agrees_with_exact_within_its_standard_error(gaussian, curved
 @pytest.mark.parametrize("divergence", [Exact(), Hutchinson(4)])
 def test_forward_and_backward_agree(prediction, divergence):
     m = Product({"s": S2, "b": Euclidean((2,), std=0.5)})
-    flow = Flow(m, prediction=prediction)
     lands = prediction.lands
 
     def field(t, x):
@@ -223,22 +223,23 @@ def test_forward_and_backward_agree(prediction, divergence):
         end = jax.tree.map(lambda a, v: a + (1 - t) * v, x, move)
         return end if lands else move
 
+    flow = Flow(m, field, prediction=prediction)
     # A sample has landed, and the flow's density is that before: a short last interval.
     how = Integrator(128, rk4, denser_late) if lands else Integrator(64, rk4)
     key = jax.random.key(3)
-    x, forward = jax.jit(lambda k: flow.sample_with_log_prob(field, k, how, divergence))(key)
+    x, forward = jax.jit(lambda k: flow.sample_with_log_prob(k, how, divergence))(key)
     probes = jax.random.fold_in(key, 1)
-    backward = jax.jit(lambda x: flow.log_prob(field, x, how, divergence, probes))(x)
+    backward = jax.jit(lambda x: flow.log_prob(x, how, divergence, probes))(x)
     assert abs(forward - backward) < 2e-3
-    assert m.dist(x, jax.jit(lambda k: flow.sample(field, k, how))(key)) < 1e-5
+    assert m.dist(x, jax.jit(lambda k: flow.sample(k, how))(key)) < 1e-5
 
 
 def test_adaptive_steps_give_the_density_too():
-    flow = Flow(S2, prediction=Velocity())
+    flow = Flow(S2, to_pole(1.0), prediction=Velocity())
     control = diffrax.PIDController(rtol=1e-5, atol=1e-6)
     x = jnp.array([0.6, 0.0, 0.8])
     how = Integrator(1, tsit5, controller=control)
-    found = jax.jit(lambda x: flow.log_prob(to_pole(1.0), x, how))(x)
+    found = jax.jit(lambda x: flow.log_prob(x, how))(x)
     assert abs(found - log_prob_at_pole(1.0, np.asarray(x))) < 1e-3
 
 
@@ -253,10 +254,9 @@ def test_the_density_of_a_trained_flow_integrates_to_1_and_is_that_of_its_sample
         return space.exp(centre, 0.35 * step)
 
     data = jax.vmap(draw)(jax.random.split(KEY, 4000))
-    flow = Flow(space, prediction=Velocity())
-    field = learn(
-        flow, MLPField(data[0], width=32, depth=2, rngs=nnx.Rngs(0)), data, 600, batch_size=256
-    )
+    matching = FlowMatching(space, prediction=Velocity())
+    module = MLPField(data[0], width=32, depth=2, rngs=nnx.Rngs(0))
+    flow, _ = learn(matching, module, data, KEY, steps=600, batch_size=256)
     how = Integrator(16, rk4)
     if space is S2:
         points, weights = sphere_quadrature(40, 80)
@@ -264,11 +264,11 @@ def test_the_density_of_a_trained_flow_integrates_to_1_and_is_that_of_its_sample
         line = np.linspace(-5, 5, 91)
         points = jnp.array(list(itertools.product(line, line)), jnp.float32)
         weights = (line[1] - line[0]) ** 2
-    log_prob = jax.jit(jax.vmap(lambda x: flow.log_prob(field, x, how)))
+    log_prob = jax.jit(jax.vmap(lambda x: flow.log_prob(x, how)))
     density = jnp.exp(log_prob(points))
     assert abs((weights * density).sum() - 1) < 0.01
     # The share of samples in a half agrees with the density's.
-    samples = jax.jit(jax.vmap(lambda k: flow.sample(field, k, how)))(jax.random.split(KEY, 4000))
+    samples = jax.jit(jax.vmap(lambda k: flow.sample(k, how)))(jax.random.split(KEY, 4000))
     for inside in (lambda x: x[:, 1] > 0, lambda x: (x[:, 0] > 0.2) & (x[:, 1] > 0.5)):
         share = (weights * density * inside(points)).sum()
         error = float(share * (1 - share) / 4000) ** 0.5
@@ -281,11 +281,11 @@ def test_densities_that_do_not_exist_are_refused():
     field = lambda t, x: x  # noqa: E731
     x = m.random(KEY)
     with pytest.raises(ValueError, match="projected from 24 dimensions to 20"):
-        Flow(m.ambient(), target=m).log_prob(field, x)
+        Flow(m.ambient(), field, target=m).log_prob(x)
     moved = Pushforward(Reference(m), lambda x: x)
     with pytest.raises(NotImplementedError, match="no known density"):
-        Flow(m, prior=moved).log_prob(field, x)
+        Flow(m, field, prior=moved).log_prob(x)
     with pytest.raises(ValueError, match="give a key"):
-        Flow(m).log_prob(field, x, divergence=Hutchinson())
+        Flow(m, field).log_prob(x, divergence=Hutchinson())
     with pytest.raises(ValueError, match="at least 1 probe"):
         Hutchinson(0)

@@ -9,6 +9,7 @@ import pytest
 from wfm.flows import (
     EndPoint,
     Flow,
+    FlowMatching,
     Integrator,
     OptimalTransport,
     Pushforward,
@@ -26,6 +27,10 @@ KEY = jax.random.key(0)
 STILL = Velocity()
 
 
+def still(t, x):
+    return jnp.zeros_like(x)
+
+
 def assert_moments(x, mean, std):
     assert abs(x.mean() - mean) < 4 * std / x.size**0.5
     assert abs(x.std() - std) < 4 * std / (2 * x.size) ** 0.5
@@ -41,10 +46,9 @@ def assert_moments(x, mean, std):
     ],
 )
 def test_tangent_noise_adds_its_variance_at_each_step_of_its_window(noise, noisy_steps):
-    flow = Flow(Euclidean((40_000,)), prediction=STILL)
-    still = lambda t, x: jnp.zeros_like(x)  # noqa: E731
+    flow = Flow(Euclidean((40_000,)), still, prediction=STILL)
     x0 = jnp.zeros(40_000)
-    move = jax.jit(lambda key: flow.integrate(still, x0, Integrator(100), noise, key))
+    move = jax.jit(lambda key: flow.integrate(x0, Integrator(100), noise, key))
     if noisy_steps == 0:
         assert (move(KEY) == 0).all()
         return
@@ -55,11 +59,10 @@ def test_tangent_noise_adds_its_variance_at_each_step_of_its_window(noise, noisy
 def test_tangent_noise_on_a_sphere_is_brownian_motion():
     """E[x · x₀] after diffusion by total variance s per direction on S² is exp(-s)."""
     sphere, n = Sphere((3,)), 200
-    flow = Flow(sphere, prediction=STILL)
-    still = lambda t, x: jnp.zeros_like(x)  # noqa: E731
+    flow = Flow(sphere, still, prediction=STILL)
     x0 = jnp.array([0.0, 0.0, 1.0])
     noise = TangentNoise(0.05)
-    move = lambda key: flow.integrate(still, x0, Integrator(n), noise, key)  # noqa: E731
+    move = lambda key: flow.integrate(x0, Integrator(n), noise, key)  # noqa: E731
     height = jax.jit(jax.vmap(move))(jax.random.split(KEY, 4000))[:, 2]
     assert abs(height.mean() - np.exp(-n * 0.05**2)) < 4 * height.std() / 4000**0.5
 
@@ -78,10 +81,9 @@ def end_point(t, x):
 def test_score_noise_keeps_the_marginals_all_along(rate, solver):
     size = 20_000
     space = Product({"a": Euclidean((size,), mean=M, std=S)})
-    flow = Flow(space, prediction=EndPoint())
-    field = lambda t, x: {"a": end_point(t, x["a"])}  # noqa: E731
+    flow = Flow(space, lambda t, x: {"a": end_point(t, x["a"])}, prediction=EndPoint())
     how = Integrator(250, solver)
-    way = jax.jit(lambda key: flow.trajectory(field, key, how, ScoreNoise(rate)))(KEY)["a"]
+    way = jax.jit(lambda key: flow.trajectory(key, how, ScoreNoise(rate)))(KEY)["a"]
     for i in (0, 50, 125, 200, 250):
         t = i / 250
         std = ((t * 0.6) ** 2 + ((1 - t) * S) ** 2) ** 0.5
@@ -90,7 +92,7 @@ def test_score_noise_keeps_the_marginals_all_along(rate, solver):
         assert abs(way[i].std() - std) < 4 * std / (2 * size) ** 0.5 + error
     # The start is forgotten, which the ordinary equation never does.
     kept = abs(np.corrcoef(way[0], way[-1])[0, 1])
-    plain = jax.jit(lambda key: flow.trajectory(field, key, how))(KEY)["a"]
+    plain = jax.jit(lambda key: flow.trajectory(key, how))(KEY)["a"]
     assert np.corrcoef(plain[0], plain[-1])[0, 1] > 0.99
     assert kept < (0.9 if rate < 1 else 0.1)
 
@@ -104,11 +106,12 @@ def test_impossible_noise_is_refused():
     with pytest.raises(ValueError, match="rate of noise cannot be negative"):
         ScoreNoise(-1.0)
     with pytest.raises(ValueError, match="noise is random: give a key"):
-        Flow(Sphere((3,))).integrate(field, jnp.ones(3), noise=TangentNoise(0.1))
+        Flow(Sphere((3,)), field).integrate(jnp.ones(3), noise=TangentNoise(0.1))
     flat = Euclidean((3,))
-    for flow in (Flow(Sphere((3,))), Flow(flat, coupling=OptimalTransport())):
+    coupled = FlowMatching(flat, coupling=OptimalTransport()).flow(field)
+    for flow in (Flow(Sphere((3,)), field), coupled):
         with pytest.raises(ValueError, match="only in flat space and with the independent"):
-            flow.sample(field, KEY, noise=ScoreNoise())
+            flow.sample(KEY, noise=ScoreNoise())
     for prior in (Reference(Sphere((3,))), Pushforward(Reference(flat), jnp.tanh)):
         with pytest.raises(NotImplementedError, match="not Gaussian"):
-            Flow(flat, prior=prior).sample(field, KEY, noise=ScoreNoise())
+            Flow(flat, field, prior=prior).sample(KEY, noise=ScoreNoise())

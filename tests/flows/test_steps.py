@@ -15,7 +15,6 @@ from wfm.flows import (
     Velocity,
     denser_late,
     euler,
-    guide,
     rk4,
     tsit5,
 )
@@ -78,14 +77,15 @@ def test_a_guided_sampler_has_the_density_of_its_own_map_forth_and_back(case):
     """With a batch of its own at every step, and noise on its inputs."""
     name, prediction, how = case
     space, field = SPACES[name], wavy(prediction)
-    flow = guide(Flow(space, prediction=prediction), batch_loss, 1.0, jax.random.key(7))
+    plain = Flow(space, field, prediction=prediction)
+    flow = plain.guided(batch_loss, 1.0, jax.random.key(7))
 
     @jax.jit
     def all_ways(key):
         x0 = flow.prior.sample(key)
-        drawn, change = end_and_log_determinant(space, lambda x: flow.integrate(field, x, how), x0)
-        x, forth = flow.sample_with_log_prob(field, key, how)
-        back = flow.sampler_log_prob(field, x, how)
+        drawn, change = end_and_log_determinant(space, lambda x: flow.integrate(x, how), x0)
+        x, forth = flow.sample_with_log_prob(key, how)
+        back = flow.sampler_log_prob(x, how)
         return flow.prior.log_prob(x0) - change, forth, back, ravel(x), ravel(drawn)
 
     with jax.enable_x64(True):
@@ -94,18 +94,18 @@ def test_a_guided_sampler_has_the_density_of_its_own_map_forth_and_back(case):
     assert abs(back - forth) < 1e-8
     np.testing.assert_allclose(x, drawn, atol=1e-10)
     with pytest.raises(ValueError, match="use sampler_log_prob with the integrator that samples"):
-        flow.log_prob(field, space.random(KEY))
+        flow.log_prob(space.random(KEY))
 
 
 def test_single_precision_undoes_steps_and_other_programs_take_the_same_batches():
     """50 steps, whose times are no multiples of powers of 2; in turn compiled and not."""
-    flow = guide(Flow(SPACES["flat"], prediction=Velocity()), batch_loss, 1.0, KEY)
-    how, field = Integrator(50, euler), wavy(Velocity())
-    x, forth = jax.jit(lambda key: flow.sample_with_log_prob(field, key, how))(KEY)
-    back = flow.sampler_log_prob(field, x, how)
+    plain = Flow(SPACES["flat"], wavy(Velocity()), prediction=Velocity())
+    flow, how = plain.guided(batch_loss, 1.0, KEY), Integrator(50, euler)
+    x, forth = jax.jit(lambda key: flow.sample_with_log_prob(key, how))(KEY)
+    back = flow.sampler_log_prob(x, how)
     assert abs(forth - back) < 1e-4
-    np.testing.assert_allclose(x, flow.sample(field, KEY, how), atol=1e-5)
-    estimate = lambda k: flow.sampler_log_prob(field, x, how, Hutchinson(), k)  # noqa: E731
+    np.testing.assert_allclose(x, flow.sample(KEY, how), atol=1e-5)
+    estimate = lambda k: flow.sampler_log_prob(x, how, Hutchinson(), k)  # noqa: E731
     found = jax.jit(jax.vmap(estimate))(jax.random.split(KEY, 100))
     assert found.std() > 0
     assert abs(found.mean() - forth) < 4 * found.std() / 100**0.5
@@ -120,7 +120,7 @@ def test_strong_guidance_has_its_density_or_says_that_it_has_none():
     still = lambda t, x: jnp.zeros_like(x)  # noqa: E731
     for centre, steps in ((0.0, 64), (1.0, 64), (0.0, 32)):
         valley = lambda x, key, c=centre: jnp.log(jnp.cosh(3 * (x - c))).sum()  # noqa: E731
-        flow = guide(Flow(Euclidean((2,)), prediction=Velocity()), valley, 5.0, KEY)
+        flow = Flow(Euclidean((2,)), still, prediction=Velocity()).guided(valley, 5.0, KEY)
         x0, how = flow.prior.sample(KEY), Integrator(steps, euler)
         rate, x, slope = 5.0 / steps, np.asarray(x0, float), np.ones(2)
         for _ in range(steps):
@@ -128,8 +128,8 @@ def test_strong_guidance_has_its_density_or_says_that_it_has_none():
             x = x - 3 * rate * np.tanh(3 * (x - centre))
         expected = float(flow.prior.log_prob(x0)) - np.log(np.abs(slope)).sum()
         end = jnp.asarray(x, jnp.float32)
-        forth = jax.jit(lambda key, f=flow, h=how: f.sample_with_log_prob(still, key, h)[1])(KEY)
-        back = jax.jit(lambda x, f=flow, h=how: f.sampler_log_prob(still, x, h))(end)
+        forth = jax.jit(lambda key, f=flow, h=how: f.sample_with_log_prob(key, h)[1])(KEY)
+        back = jax.jit(lambda x, f=flow, h=how: f.sampler_log_prob(x, h))(end)
         if steps == 64:
             assert abs(forth - expected) < 1e-3
             assert abs(back - expected) < 1e-2 if centre == 0 else jnp.isnan(back)
@@ -137,7 +137,7 @@ def test_strong_guidance_has_its_density_or_says_that_it_has_none():
             assert jnp.isnan(forth)
             assert jnp.isnan(back)
             with pytest.raises(ValueError, match="no known density here: a step is too long"):
-                flow.sample_with_log_prob(still, KEY, how)
+                flow.sample_with_log_prob(KEY, how)
 
 
 def test_likelihoods_of_802_narrow_dimensions_and_their_errors():
@@ -151,10 +151,9 @@ def test_likelihoods_of_802_narrow_dimensions_and_their_errors():
     exact = jax.scipy.stats.norm.logpdf(x, 0, 0.1).sum()
     coarse, by_euler = Integrator(8, rk4, denser_late), Integrator(64, euler)
     for prediction, field in fields:
-        flow, errors = Flow(Euclidean((802,)), prediction=prediction), {}
+        flow, errors = Flow(Euclidean((802,)), field, prediction=prediction), {}
         for how in (None, coarse, by_euler):
-            say = lambda x, f=flow, v=field, h=how: f.log_prob_with_error(  # noqa: E731
-                v,
+            say = lambda x, f=flow, h=how: f.log_prob_with_error(  # noqa: E731
                 x,
                 h,
                 Hutchinson(),
@@ -166,27 +165,27 @@ def test_likelihoods_of_802_narrow_dimensions_and_their_errors():
         assert errors[None] < 0.3
         assert errors[by_euler] > 10  # 64 Euler steps are far off, and say so
     # `flow` is that of end points, the harder one; by default the trace is over all directions.
-    assert abs(jax.jit(lambda x: flow.log_prob(field, x))(x) - exact) < 0.05
+    assert abs(jax.jit(lambda x: flow.log_prob(x))(x) - exact) < 0.05
 
 
 def test_densities_of_steps_that_are_refused():
-    flow, field = Flow(Euclidean((3,)), prediction=Velocity()), lambda t, x: -1.9 * x
+    flow = Flow(Euclidean((3,)), lambda t, x: -1.9 * x, prediction=Velocity())
     adaptive = Integrator(4, tsit5, controller=diffrax.PIDController(1e-3, 1e-3))
     with pytest.raises(ValueError, match="adaptive steps depend on where they start"):
-        flow.sample_with_log_prob(field, KEY, adaptive)
+        flow.sample_with_log_prob(KEY, adaptive)
     with pytest.raises(ValueError, match="adaptive ones have none"):
-        flow.log_prob_with_error(field, jnp.ones(3), adaptive)
+        flow.log_prob_with_error(jnp.ones(3), adaptive)
     with pytest.raises(ValueError, match="found by halving the steps, got 1"):
-        flow.log_prob_with_error(field, jnp.ones(3), Integrator(1))
+        flow.log_prob_with_error(jnp.ones(3), Integrator(1))
     with pytest.raises(ValueError, match="give a key"):
-        flow.sampler_log_prob(field, jnp.ones(3), Integrator(2), Hutchinson())
+        flow.sampler_log_prob(jnp.ones(3), Integrator(2), Hutchinson())
     # One step to -0.9 x turns over; two to 0.05 x each are known, but too long for the estimate.
     with pytest.raises(ValueError, match="a step is too long"):
-        flow.sampler_log_prob(field, jnp.ones(3), Integrator(1))
+        flow.sampler_log_prob(jnp.ones(3), Integrator(1))
     x = jnp.full(3, 0.001)
-    found = flow.sampler_log_prob(field, x, Integrator(2))
+    found = flow.sampler_log_prob(x, Integrator(2))
     np.testing.assert_allclose(
         found, flow.prior.log_prob(x / 0.05**2) - 6 * np.log(0.05), rtol=1e-4
     )
     with pytest.raises(ValueError, match="a step is too long"):
-        flow.sampler_log_prob(field, x, Integrator(2), Hutchinson(), KEY)
+        flow.sampler_log_prob(x, Integrator(2), Hutchinson(), KEY)

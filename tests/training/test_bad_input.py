@@ -12,14 +12,14 @@ import pytest
 from flax.nnx import Rngs
 
 from wfm.fields import MLPField, RelationalTransformer
-from wfm.flows import Flow, Given, Velocity, guide
+from wfm.flows import FlowMatching, Given, Velocity
 from wfm.manifolds import SPD, PoincareBall, Product, Sphere, Torus
 from wfm.training import Checkpoints, Diverged, MetricsLog, Trainer, adam, flow_trainer, learn
 from wfm.weights import AsTrained, Canonical, mlp
 
 NETWORK = mlp(4, 3, 2)
 FORM = Canonical(NETWORK)
-FLOW = Flow(FORM.manifold())
+MATCHING = FlowMatching(FORM.manifold())
 KEY = jax.random.key(0)
 WEIGHTS = jax.vmap(AsTrained(NETWORK).manifold(0.5).random)(jax.random.split(KEY, 5))
 POINTS = jax.jit(jax.vmap(FORM.encode))(WEIGHTS)
@@ -34,86 +34,94 @@ def with_row(row, value):
 
 
 BAD_POINTS = {
-    "NaN": (FLOW, with_row(2, jnp.nan), "the data are NaN or infinite in 1 rows (2); leave"),
-    "infinite": (FLOW, with_row(0, jnp.inf), "the data are NaN or infinite in 1 rows (0)"),
+    "NaN": (MATCHING, with_row(2, jnp.nan), "the data are NaN or infinite in 1 rows (2); leave"),
+    "infinite": (MATCHING, with_row(0, jnp.inf), "the data are NaN or infinite in 1 rows (0)"),
     "ten times": (
-        FLOW,
+        MATCHING,
         jax.tree.map(lambda a: 10 * a, POINTS),
         "the data are off the manifold in 5 of 5 rows (0, 1, 2, 3, 4), by up to 0.9 of their size",
     ),
     "one off": (
-        FLOW,
+        MATCHING,
         POINTS | {"dense1.kernel": POINTS["dense1.kernel"].at[3].multiply(1.1)},
         "off the manifold in 1 of 5 rows (3)",
     ),
-    "not encoded": (FLOW, WEIGHTS, "encode weights with the form that the flow's manifold is of"),
+    "not encoded": (
+        MATCHING,
+        WEIGHTS,
+        "encode weights with the form that the flow's manifold is of",
+    ),
     "not encoded, of the same arrays": (
-        Flow(SAME.manifold()),
+        FlowMatching(SAME.manifold()),
         WEIGHTS,
         "off the manifold in 5 of 5 rows (0, 1, 2, 3, 4)",
     ),
-    "one point": (FLOW, ONE, "the data are one point; stack many of them along a new first axis"),
+    "one point": (
+        MATCHING,
+        ONE,
+        "the data are one point; stack many of them along a new first axis",
+    ),
     "another axis": (
-        FLOW,
+        MATCHING,
         jax.tree.map(lambda a: a[None], POINTS),
         "the data['dense1.bias'] have shape (1, 5, 3); stacked points have (n, 3)",
     ),
     "unequal numbers": (
-        FLOW,
+        MATCHING,
         POINTS | {"log_scale": POINTS["log_scale"][:3]},
         "data must be stacked arrays of equally many rows, at least one, got 3, 5",
     ),
-    "none": (FLOW, jax.tree.map(lambda a: a[:0], POINTS), "at least one, got 0"),
+    "none": (MATCHING, jax.tree.map(lambda a: a[:0], POINTS), "at least one, got 0"),
     "whole numbers": (
-        FLOW,
+        MATCHING,
         jax.tree.map(lambda a: a.astype(int), POINTS),
         "the data['dense1.bias'] are int32; give floating-point numbers",
     ),
     "no pairs": (
-        Flow(FORM.manifold(), coupling=Given()),
+        FlowMatching(FORM.manifold(), coupling=Given()),
         POINTS,
         "the coupling Given takes pairs: give the data as (x₀, x₁), stacked",
     ),
     "pairs of which one is off": (
-        Flow(FORM.manifold(), coupling=Given()),
+        FlowMatching(FORM.manifold(), coupling=Given()),
         (jax.tree.map(lambda a: 2 * a, POINTS), POINTS),
         "x₀ of the data are off the manifold in 5 of 5 rows",
     ),
     "out of the ball": (
-        Flow(PoincareBall(2), prediction=Velocity()),
+        FlowMatching(PoincareBall(2), prediction=Velocity()),
         jnp.full((5, 2), 0.5).at[1].set(0.9),
         "off the manifold in 1 of 5 rows (1)",
     ),
     "not symmetric": (
-        Flow(SPD(2), prediction=Velocity()),
+        FlowMatching(SPD(2), prediction=Velocity()),
         jnp.stack([jnp.eye(2)] * 4 + [jnp.array([[1.0, 0.5], [0.0, 1.0]])]),
         "off the manifold in 1 of 5 rows (4)",
     ),
     "off beside angles": (
-        Flow(Product((Torus((2,)), Sphere((3,)))), prediction=Velocity()),
+        FlowMatching(Product((Torus((2,)), Sphere((3,)))), prediction=Velocity()),
         (jnp.full((5, 2), 7.0), jnp.ones((5, 3))),
         "off the manifold in 5 of 5 rows",
     ),
-    "an array for a tree": (FLOW, jnp.ones((5, 3)), "the data have arrays for one array, and"),
+    "an array for a tree": (MATCHING, jnp.ones((5, 3)), "the data have arrays for one array, and"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_POINTS)
 def test_points(name, as_in_use):
-    flow, data, message = BAD_POINTS[name]
+    matching, data, message = BAD_POINTS[name]
     with pytest.raises(ValueError, match=re.escape(message)) as error:
-        learn(flow, FIELD, data, steps=1)
+        learn(matching, FIELD, data, KEY, steps=1)
     assert "\n" not in str(error.value)
 
 
 def test_points_that_are_right_pass_in_any_precision_and_angles_in_any_turn():
-    trainer, _, _ = flow_trainer(FLOW, FIELD, adam(1e-2, 1))
+    trainer, _, _ = flow_trainer(MATCHING, FIELD, adam(1e-2, 1))
     trainer.check(POINTS)
     trainer.check(jax.tree.map(lambda a: a.astype(jnp.bfloat16), POINTS))
     trainer.check(jax.tree.map(np.asarray, POINTS))
-    check = flow_trainer(Flow(Torus((2,))), FIELD, adam(1e-2, 1))[0].check
+    check = flow_trainer(FlowMatching(Torus((2,))), FIELD, adam(1e-2, 1))[0].check
     check(jnp.full((4, 2), 7.0))  # a turn more is the same point
-    ambient = Flow(FORM.manifold().ambient(), target=FORM.manifold(), prediction=Velocity())
+    ambient = FlowMatching(FORM.manifold().ambient(), target=FORM.manifold(), prediction=Velocity())
     flow_trainer(ambient, FIELD, adam(1e-2, 1))[0].check(POINTS)
 
 
@@ -202,12 +210,8 @@ BAD_SETTINGS = {
         lambda _: TRAINER.fit(TRAINER.init(START, KEY), jnp.ones(()), 1),
         "at least one, got 0",
     ),
-    "a seed whose upper bits would be dropped": (
-        lambda _: learn(FLOW, FIELD, POINTS, seed=2**32),
-        "seed must be at most 4294967295",
-    ),
     "NaN guidance": (
-        lambda _: guide(FLOW, lambda x, key: jnp.zeros(()), float("nan"), KEY),
+        lambda _: MATCHING.flow(FIELD).guided(lambda x, key: jnp.zeros(()), float("nan"), KEY),
         "the scale of guidance must be finite, got nan",
     ),
     "unknown group": (

@@ -11,7 +11,7 @@ import pytest
 from flax.nnx import Rngs
 
 from wfm.fields import RelationalTransformer
-from wfm.flows import Flow
+from wfm.flows import FlowMatching
 from wfm.training import (
     Checkpoints,
     Diverged,
@@ -136,13 +136,13 @@ def test_resuming_from_a_checkpoint_gives_the_same_bits(tmp_path):
 def test_training_in_half_precision_is_as_good():
     """Over the last steps; both see the same batches, times and noise."""
     spec = mlp(3, 4, 2)
-    flow = Flow(AsTrained(spec).manifold())
+    matching = FlowMatching(AsTrained(spec).manifold())
     draw = AsTrained(spec).manifold(0.3).random
     data = jax.vmap(draw)(jax.random.split(jax.random.key(1), 64))
     final = []
     for dtype in (jnp.float32, jnp.bfloat16):
         field = RelationalTransformer(spec, width=16, depth=1, dtype=dtype, rngs=Rngs(0))
-        t, _, parameters = flow_trainer(flow, field, muon(1e-2, 100), batch_size=16)
+        t, _, parameters = flow_trainer(matching, field, muon(1e-2, 100), batch_size=16)
         losses = []
         t.fit(t.init(parameters, KEY), data, 100, 25, lambda _, m, to=losses: to.append(m["loss"]))
         assert losses[-1] < 0.5 * losses[0]

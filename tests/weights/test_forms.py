@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.weights.table import NETWORKS, canonical, encoded, function, inputs, outputs, weights
-from wfm.flows import EndPoint, Flow
+from wfm.flows import EndPoint, FlowMatching
 from wfm.weights import (
     AsTrained,
     Canonical,
@@ -184,11 +184,11 @@ def test_flows_over_narrow_and_dead_networks():
     form.check(stack(many))
     points = [encoded(form, w) for w in many]
     chex.assert_trees_all_close(jnp.abs(points[0][K1]), jnp.ones((1, 2)))
-    flow = Flow(form.manifold(), prediction=EndPoint())
+    matching = FlowMatching(form.manifold(), prediction=EndPoint())
 
     def loss(scale):
         field = lambda t, x: jax.tree.map(lambda a: scale * a, x)  # noqa: E731
-        return flow.loss(field, stack(points), jax.random.key(0))
+        return matching.loss(field, stack(points), jax.random.key(0))
 
     assert np.isfinite(jax.jit(jax.value_and_grad(loss))(0.9)).all()
 

@@ -1,7 +1,7 @@
 """Vector-field networks."""
 
 from wfm.fields.full_transformer import FullTransformer
-from wfm.fields.functional import functional
+from wfm.fields.functional import Bound, functional
 from wfm.fields.graph import CompleteGraph, WeightGraph
 from wfm.fields.graph_field import GraphField
 from wfm.fields.mlp import MLPField
@@ -10,6 +10,7 @@ from wfm.fields.relational_transformer import RelationalTransformer
 
 __all__ = [
     "PNA",
+    "Bound",
     "CompleteGraph",
     "FullTransformer",
     "GraphField",

@@ -1,17 +1,58 @@
 """From an NNX module to a pure function of its parameters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
+
+from wfm.manifolds import Point
 
 
-def functional(module: nnx.Module) -> tuple[Callable[[PyTree], Callable[..., Any]], PyTree]:
+class Bound(eqx.Module):
+    """The field `(t, x)` that a module is at given parameters, which are the leaves of this pytree.
+
+    So transformations take it as it is: `jax.grad` reaches the parameters, and `jax.jit` compiles
+    one program for all their values. Modules of one architecture have equal `definition`s.
+    """
+
+    definition: nnx.GraphDef = eqx.field(static=True)
+    parameters: PyTree
+
+    def __call__(self, t: Float[Array, ""], x: Point) -> Point:
+        return nnx.merge(self.definition, self.parameters)(t, x)
+
+    def describe(self) -> dict[str, Any]:
+        """What the module is made from, and the parameters by their places in it."""
+        named = jax.tree_util.tree_leaves_with_path(self.parameters)
+        return {
+            "module": nnx.merge(self.definition, self.parameters),
+            "parameters": {_place(path): a for path, a in named},
+        }
+
+    @classmethod
+    def made_from(cls, module: nnx.Module, parameters: Mapping[str, Any]) -> "Bound":
+        """The inverse of `describe`."""
+        definition, like = nnx.split(module)
+        places = {_place(path): a for path, a in jax.tree_util.tree_leaves_with_path(like)}
+        shapes = [{name: a.shape for name, a in part.items()} for part in (places, parameters)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"the parameters are not those of a {type(module).__name__}")
+        leaves = [jnp.asarray(parameters[place]) for place in places]
+        bind: Any = partial(cls, definition)
+        return bind(jax.tree.unflatten(jax.tree.structure(like), leaves))
+
+
+def _place(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def functional(module: nnx.Module) -> tuple[Callable[[PyTree], Bound], PyTree]:
     """Split a field once: `bind, parameters`, where `bind(parameters)` is the field `(t, x)`."""
     definition, parameters = nnx.split(module)
-
-    def bind(parameters: PyTree) -> Callable[..., Any]:
-        return lambda t, x: nnx.merge(definition, parameters)(t, x)
-
+    bind: Any = partial(Bound, definition)
     return bind, parameters

@@ -41,6 +41,22 @@ class WeightGraph:
             if len(self._nodes_of(name)) > 2:
                 raise UserError(f"array {name!r} joins more than two groups: no edge can carry it")
 
+    @cached_property
+    def labels(self) -> tuple[tuple, tuple]:
+        """The labels that the graph is made from: all that tells it from others of its class."""
+        groups = tuple((name, g.size, g.permutable) for name, g in self.spec.groups.items())
+        return groups, tuple((name, tuple(axes)) for name, axes in self.spec.arrays.items())
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, WeightGraph)
+            and type(self) is type(other)
+            and (self.labels, self.fold) == (other.labels, other.fold)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.labels, self.fold))
+
     def _nodes_of(self, name: str) -> dict[int, str]:
         """The axes of an array that run over nodes: position to set of nodes."""
         kept = self.spec.permutable if self.fold else self.spec.groups

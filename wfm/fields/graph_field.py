@@ -1,7 +1,7 @@
 """What all vector fields on the graph of a network's weights share."""
 
 from collections.abc import Collection, Mapping
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from wfm.errors import UserError
 from wfm.fields.embedding import TimeEmbedding
 from wfm.fields.graph import Block, Edges, Nodes, WeightGraph
-from wfm.weights import Weights, WeightSpec
+from wfm.weights import Group, Weights, WeightSpec
 
 
 class Layer(Protocol):
@@ -59,10 +59,12 @@ class GraphField(nnx.Module):
                 f"own_embedding names groups of neurons, but no {unknown!r}; choose some of "
                 f"{tuple(spec.groups)}"
             )
+        own = tuple(name for name in spec.groups if name in own)
         self.graph = graph = self.graph_of(spec, fold)
         self.unit = tuple((unit or {}).items())
-        self.depth = depth
-        self.dtype = dtype
+        self.width, self.depth = width, depth
+        self.own_embedding = own
+        self.dtype = jnp.dtype(dtype)
         self.time = TimeEmbedding(width, rngs=rngs)
         self.node_encoders = nnx.Dict(
             {
@@ -117,6 +119,36 @@ class GraphField(nnx.Module):
             parameters = jax.tree.unflatten(structure, [a.squeeze(0) for a in of_layer])
             n, e = nnx.merge(definition, parameters)(self.graph, n, e)
         return n.astype(nodes.dtype), e.astype(edges.dtype)
+
+    def describe(self) -> dict[str, Any]:
+        """What `made_from` makes a field of this kind from."""
+        return {
+            "labels": self.graph.labels,
+            "width": self.width,
+            "depth": self.depth,
+            "fold": self.graph.fold,
+            "own_embedding": self.own_embedding,
+            "unit": dict(self.unit),
+            "dtype": self.dtype.name,
+        }
+
+    @classmethod
+    def made_from(cls, labels: tuple[tuple, tuple], **options: Any) -> "GraphField":
+        """A field of that kind, with shapes in the place of parameters.
+
+        The graph needs no more of an architecture than its labels, so its function is not kept.
+        """
+        groups, arrays = labels
+        spec = WeightSpec(
+            groups={name: Group(size, permutable) for name, size, permutable in groups},
+            arrays=dict(arrays),
+            activations=_unknown,
+        )
+        return nnx.eval_shape(lambda: cls(spec, rngs=nnx.Rngs(0), **options))
+
+
+def _unknown(weights: Weights, x: Array) -> dict[str, Array]:
+    raise NotImplementedError("a field that was loaded knows its network's labels alone")
 
 
 def _name(block: Block) -> str:

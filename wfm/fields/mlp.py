@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +36,13 @@ class MLPField(nnx.Module):
         rngs: nnx.Rngs,
     ):
         flat, self.unravel = ravel_pytree(like)
-        self.unit = jax.tree.map(lambda a: 1.0, like) if unit is None else unit
-        self.coordinates = coordinates or (lambda flat: flat)
+        unit = jax.tree.map(lambda a: 1.0, like) if unit is None else unit
+        # Leaves and their structure, as what is no parameter must have a hash.
+        self.unit = tuple(map(float, jax.tree.leaves(unit)))
+        self.structure = jax.tree.structure(like)
+        self.shapes = tuple((jnp.shape(a), jnp.result_type(a).name) for a in jax.tree.leaves(like))
+        self.width, self.depth = width, depth
+        self.coordinates = coordinates or _as_they_are
         sizes = [self.coordinates(flat).size + 2 * FREQUENCIES, *[width] * depth, flat.size]
         self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in pairwise(sizes)])
         zeros = nnx.initializers.zeros_init()
@@ -44,10 +50,38 @@ class MLPField(nnx.Module):
         self.gate = None if coordinates else gate(2 * FREQUENCIES, flat.size)
 
     def __call__(self, t: Float[Array, ""], x: Point) -> Point:
-        flat, _ = ravel_pytree(jax.tree.map(jnp.divide, x, self.unit))
+        unit = self.structure.unflatten(self.unit)
+        flat, _ = ravel_pytree(jax.tree.map(jnp.divide, x, unit))
         time = fourier_features(t)
         h = jnp.concatenate([self.coordinates(flat), time])
         for layer in self.layers[:-1]:
             h = jax.nn.gelu(layer(h))
         out = self.layers[-1](h) + (self.gate(time) * flat if self.gate else 0)
-        return jax.tree.map(jnp.multiply, self.unravel(out), self.unit)
+        return jax.tree.map(jnp.multiply, self.unravel(out), unit)
+
+    def describe(self) -> dict[str, Any]:
+        """What `made_from` makes a field of this kind from."""
+        if self.coordinates is not _as_they_are:
+            raise ValueError("the coordinates of an MLPField are code")
+        shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in self.shapes]
+        unflatten = self.structure.unflatten
+        return {
+            "like": unflatten(shapes),
+            "unit": unflatten(self.unit),
+            "width": self.width,
+            "depth": self.depth,
+        }
+
+    @classmethod
+    def made_from(cls, like: Any, **options: Any) -> "MLPField":
+        """A field of that kind, with shapes in the place of parameters."""
+
+        def make() -> MLPField:
+            zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+            return cls(zeros, rngs=nnx.Rngs(0), **options)
+
+        return nnx.eval_shape(make)
+
+
+def _as_they_are(flat: Array) -> Array:
+    return flat

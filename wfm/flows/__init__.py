@@ -8,13 +8,16 @@ from wfm.flows.coupling import (
     Independent,
     OptimalTransport,
 )
-from wfm.flows.flow import Field, Flow
-from wfm.flows.guidance import Guided, Objective, guide
+from wfm.flows.field import Field
+from wfm.flows.files import about, load_flow
+from wfm.flows.flow import Flow
+from wfm.flows.guidance import Guided, Objective
 from wfm.flows.integrator import Integrator, denser_early, denser_late, uniform
 from wfm.flows.likelihood import Divergence, Exact, Hutchinson, LogProb
-from wfm.flows.noise import Noise, ScoreNoise, TangentNoise
+from wfm.flows.matching import FlowMatching
+from wfm.flows.noise import Motion, Noise, ScoreNoise, TangentNoise
 from wfm.flows.path import BetaTime, GeodesicPath
-from wfm.flows.prediction import EndPoint, Prediction, Velocity
+from wfm.flows.prediction import EndPoint, OnPath, Prediction, Spaces, Velocity
 from wfm.flows.prior import Prior, Pushforward, Reference
 from wfm.flows.solver import (
     GeodesicRungeKutta,
@@ -36,6 +39,7 @@ __all__ = [
     "Exact",
     "Field",
     "Flow",
+    "FlowMatching",
     "GeodesicPath",
     "GeodesicRungeKutta",
     "Given",
@@ -45,21 +49,25 @@ __all__ = [
     "Integrator",
     "LogProb",
     "MakeSolver",
+    "Motion",
     "Noise",
     "Objective",
+    "OnPath",
     "OptimalTransport",
     "Prediction",
     "Prior",
     "Pushforward",
     "Reference",
     "ScoreNoise",
+    "Spaces",
     "TangentNoise",
     "Velocity",
+    "about",
     "denser_early",
     "denser_late",
     "euler",
-    "guide",
     "in_flat_space",
+    "load_flow",
     "midpoint",
     "rk4",
     "tsit5",

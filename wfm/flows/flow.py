@@ -1,101 +1,84 @@
-"""A flow: geometry, prior, path, coupling, times and prediction, composed."""
+"""A flow: a trained field and where it moves, ready to be drawn from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
+from wfm import artefacts
 from wfm.flows import steps
-from wfm.flows.coupling import Coupling, Independent
+from wfm.flows.field import Field, as_tree
+from wfm.flows.guidance import Guided, Objective
 from wfm.flows.integrator import DENSITY, Integrator
 from wfm.flows.likelihood import Divergence, Exact, LogProb, integrate_divergence
-from wfm.flows.noise import Noise
-from wfm.flows.path import BetaTime, GeodesicPath
-from wfm.flows.prediction import EndPoint, Prediction, Unit
+from wfm.flows.noise import Motion, Noise
+from wfm.flows.prediction import EndPoint, Prediction, Spaces
 from wfm.flows.prior import Prior, Reference
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.manifolds.base import Scalar
 
-Field = Callable[[Any, Point], Point]
+NAME = "flow"
+CLASSES = artefacts.Classes(("wfm.manifolds", "wfm.flows", "wfm.fields"))
 
 
 class Flow(eqx.Module):
-    """Flow matching of data on a manifold: all a field is trained with, and used for.
+    """A generative model: draws of a prior, carried by a field to where the data live.
 
-    `space` is where paths run and samples are integrated, `target` where the data live (by
-    default the same). So the three flows of Erdogan (2025, arXiv 2504.03710) are, for weights
-    whose canonical form lives on `m`: Euclidean `Flow(flat)`, Geometric `Flow(m)`, Normalized
-    `Flow(m.ambient(), target=m, prior=Reference(m))`.
-
-    A field is any function `field(t, x)` from a time and a point to arrays of the same structure,
-    whose meaning `prediction` fixes. `unit`, a pytree of positive numbers like a point, measures
-    each part of the loss in its own unit.
+    `FlowMatching` says what the parts mean and `learn` trains the field. The parameters of the
+    field are leaves of this pytree, so that `jit`, `vmap`, `grad` and `shard_map` take a flow as
+    they take arrays: `jax.jit(lambda flow, key: flow.sample(key))` is one program for all
+    parameters, and flows whose leaves are stacked are many flows under `vmap`. A plain function
+    as a field has no leaves (`Function`). `independent`: whether x₀ said nothing about x₁ in
+    training, which `ScoreNoise` needs.
     """
 
     space: Manifold
     target: Manifold
     prior: Prior
-    path: GeodesicPath
-    coupling: Coupling
-    time: BetaTime
     prediction: Prediction
-    unit: Unit
+    field: Field
+    independent: bool = eqx.field(static=True)
 
     def __init__(
         self,
         space: Manifold,
+        field: Field,
         target: Manifold | None = None,
         prior: Prior | None = None,
-        path: GeodesicPath | None = None,
-        coupling: Coupling | None = None,
-        time: BetaTime | None = None,
         prediction: Prediction | None = None,
-        unit: Unit = None,
+        independent: bool = True,
     ):
         self.space = space
         self.target = target or space
         self.prior = prior or Reference(self.target)
-        self.path = path or GeodesicPath()
-        self.coupling = coupling or Independent()
-        self.time = time or BetaTime()
         self.prediction = prediction or EndPoint()
-        self.unit = unit
+        self.field = as_tree(field)
+        self.independent = independent
 
-    def loss(self, field: Field, batch: Any, key: Key[Array, ""]) -> Scalar:
-        """Mean loss over stacked data points (conditional flow matching, Lipman et al. 2023).
+    def guided(
+        self,
+        objective: Objective,
+        scale: float | Callable[[Scalar], Scalar],
+        key: Key[Array, ""],
+        at_end_point: bool = True,
+    ) -> "Flow":
+        """This flow, guided down `objective`; see `Guided`."""
+        guided: Any = Guided(self.prediction, objective, scale, key, at_end_point)
+        return eqx.tree_at(lambda f: f.prediction, self, guided)
 
-        The coupling says what a batch is: stacked points, or pairs where it is `Given`.
-        """
-        examples = self.examples(batch, key)
-        return jax.vmap(lambda example: self.example_loss(field, *example))(examples).mean()
-
-    def examples(self, batch: Any, key: Key[Array, ""]) -> tuple[Point, Point, Key[Array, " n"]]:
-        """Stacked x₀ and x₁ of a batch, as the coupling pairs them, and a key for each pair."""
-        pair_key, key = jax.random.split(key)
-        x0, x1 = self.coupling.pair(self.space, self.prior, batch, pair_key)
-        return x0, x1, jax.random.split(key, len(jax.tree.leaves(x1)[0]))
-
-    def example_loss(self, field: Field, x0: Point, x1: Point, key: Key[Array, ""]) -> Scalar:
-        """Loss of one pair, at a random time."""
-        time_key, noise_key = jax.random.split(key)
-        t = self.time.sample(time_key)
-        x, v = self.path.sample(self.space, x0, x1, t, noise_key)
-        out = field(t, x)
-        return self.prediction.loss(self.space, self.target, x, x1, v, out, self.unit)
-
-    def velocity(self, field: Field, t: Any, x: Point) -> Tangent:
+    def velocity(self, t: Any, x: Point) -> Tangent:
         """Velocity dx/dt at time `t` in `x`."""
-        return self.prediction.velocity(self.space, self.target, t, x, field(t, x))
+        spaces = Spaces(self.space, self.target)
+        return self.prediction.velocity(spaces, t, x, self.field(t, x))
 
     def solve(
         self,
-        field: Field,
         x0: Point,
         integrator: Integrator | None = None,
         noise: Noise | None = None,
@@ -109,51 +92,48 @@ class Flow(eqx.Module):
         `progress_meter`. Noise needs a key.
         """
         integrator = integrator or Integrator()
-        velocity = partial(self.velocity, field)
         times = self._times(integrator)
         if noise is None:
-            term = diffrax.ODETerm(lambda t, x, _: velocity(t, x))
+            term = diffrax.ODETerm(lambda t, x, _: self.velocity(t, x))
             return integrator.solve(self.space, term, x0, times, **options)
         if key is None:
             raise ValueError("noise is random: give a key")
-        terms, wrap = noise.prepare(self.space, self.prior, self.coupling, velocity, x0, key)
+        motion = Motion(self.space, self.prior, self.velocity, self.independent)
+        terms, wrap = noise.prepare(motion, x0, key)
         return integrator.solve(self.space, terms, x0, times, wrap, **options)
 
     def integrate(
         self,
-        field: Field,
         x0: Point,
         integrator: Integrator | None = None,
         noise: Noise | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Point:
         """Where the flow carries `x0` (t=0) until t=1; by default in 64 Euler steps."""
-        solution = self.solve(field, x0, integrator, noise, key)
+        solution = self.solve(x0, integrator, noise, key)
         x = jax.tree.map(lambda a: a[-1], solution.ys)
-        return self.land(field, x, integrator)
+        return self.land(x, integrator)
 
-    def land(self, field: Field, x: Point, integrator: Integrator | None = None) -> Point:
+    def land(self, x: Point, integrator: Integrator | None = None) -> Point:
         """Where `x`, at the time that `solve` ends, arrives where the data live."""
         t = self._times(integrator or Integrator())[-1]
         if self.prediction.lands:
-            v = self.velocity(field, t, x)
+            v = self.velocity(t, x)
             x = self.space.exp(x, jax.tree.map(lambda v: (1 - t) * v, v))
         return self.target.project(x)
 
     def sample(
         self,
-        field: Field,
         key: Key[Array, ""],
         integrator: Integrator | None = None,
         noise: Noise | None = None,
     ) -> Point:
         """A new point: a draw of the prior, carried by the flow."""
         x0, key = self._start(key)
-        return self.integrate(field, x0, integrator, noise, key)
+        return self.integrate(x0, integrator, noise, key)
 
     def trajectory(
         self,
-        field: Field,
         key: Key[Array, ""],
         integrator: Integrator | None = None,
         noise: Noise | None = None,
@@ -162,14 +142,13 @@ class Flow(eqx.Module):
         integrator = integrator or Integrator()
         x0, key = self._start(key)
         saveat = diffrax.SaveAt(ts=self._times(integrator))
-        points = self.solve(field, x0, integrator, noise, key, saveat=saveat).ys
-        end = self.land(field, jax.tree.map(lambda a: a[-1], points), integrator)
+        points = self.solve(x0, integrator, noise, key, saveat=saveat).ys
+        end = self.land(jax.tree.map(lambda a: a[-1], points), integrator)
         kept = jax.tree.map(lambda a: a[: integrator.steps], points)
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), kept, end)
 
     def log_prob(
         self,
-        field: Field,
         x: Point,
         integrator: Integrator | None = None,
         divergence: Divergence | None = None,
@@ -193,19 +172,12 @@ class Flow(eqx.Module):
         integrator = integrator or DENSITY
         times = self._times(integrator)[::-1]
         x0, change = integrate_divergence(
-            self.space,
-            partial(self.velocity, field),
-            x,
-            integrator,
-            times,
-            divergence or Exact(),
-            key,
+            self.space, self.velocity, x, integrator, times, divergence or Exact(), key
         )
         return self.prior.log_prob(x0) + change
 
     def log_prob_with_error(
         self,
-        field: Field,
         x: Point,
         integrator: Integrator | None = None,
         divergence: Divergence | None = None,
@@ -218,27 +190,24 @@ class Flow(eqx.Module):
         """
         integrator = integrator or DENSITY
         value, coarse = (
-            self.log_prob(field, x, how, divergence, key)
-            for how in (integrator, integrator.halved())
+            self.log_prob(x, how, divergence, key) for how in (integrator, integrator.halved())
         )
         return LogProb(value, 2 * jnp.abs(value - coarse))
 
     def sample_with_log_prob(
         self,
-        field: Field,
         key: Key[Array, ""],
         integrator: Integrator | None = None,
         divergence: Divergence | None = None,
     ) -> tuple[Point, Scalar]:
         """What `sample` draws with this key, and its log-density as in `sampler_log_prob`."""
         x0, key = self._start(key)
-        sampler = self._sampler(field, integrator or Integrator())
+        sampler = self._sampler(integrator or Integrator())
         x, change = steps.forth(sampler, x0, divergence or Exact(), key)
-        return self.target.project(x), _known(self.prior.log_prob(x0) - change)
+        return self.target.project(x), steps.known(self.prior.log_prob(x0) - change)
 
     def sampler_log_prob(
         self,
-        field: Field,
         x: Point,
         integrator: Integrator | None = None,
         divergence: Divergence | None = None,
@@ -250,21 +219,23 @@ class Flow(eqx.Module):
         each by Newton's method, and its log-determinant subtracted. NaN, or an error where the
         call is not compiled, if no start is found that leads to `x`, if rounding `x` changes the
         density by a hundredth, or if a step is so long there that several points may go to one.
-        `Exact` takes derivatives by all coordinates;
-        `Hutchinson` estimates, for short steps only, and needs a key.
+        `Exact` takes derivatives by all coordinates; `Hutchinson` estimates, for short steps only,
+        and needs a key.
         """
-        sampler = self._sampler(field, integrator or Integrator())
+        sampler = self._sampler(integrator or Integrator())
+        return steps.log_prob(sampler, self.prior.log_prob, x, divergence or Exact(), key)
 
-        def at(x: Point) -> Scalar:
-            x0, change = steps.back(sampler, x, divergence or Exact(), key)
-            return self.prior.log_prob(x0) - change
+    def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
+        """Write the flow to a folder of its own, from which `wfm.load_flow` reads it.
 
-        both = jax.tree.map(lambda *a: jnp.stack(a), x, steps.rounded(self.space, x))
-        value, near = jax.vmap(at)(both)
-        # Where the sampler brings together what number formats keep apart no longer, x says
-        # nothing of its start.
-        same = jnp.abs(value - near) <= 0.01 * jnp.maximum(1, jnp.abs(value))
-        return _known(jnp.where(same, value, jnp.nan))
+        `parameters.safetensors` holds all arrays and `flow.json` the rest, `about` included: names,
+        numbers and arrays that belong to the flow, such as its task and the network that its data
+        were aligned to (`wfm.flows.about`). The folder is written whole or not at all. What is
+        code cannot be saved, and `ValueError` says what that is: objectives of guidance, plain
+        functions, classes from elsewhere.
+        """
+        parts = {"flow": self, "about": dict(about or {})}
+        artefacts.write(folder, NAME, parts, CLASSES)
 
     def _start(self, key: Key[Array, ""]) -> tuple[Point, Key[Array, ""]]:
         """A draw of the prior, and a key for what follows."""
@@ -277,7 +248,7 @@ class Flow(eqx.Module):
                 "they have no density; use a flow whose paths run where the data live"
             )
 
-    def _sampler(self, field: Field, integrator: Integrator) -> steps.Sampler:
+    def _sampler(self, integrator: Integrator) -> steps.Sampler:
         """The steps that `integrate` takes."""
         self._check_density()
         if integrator.controller is not None:
@@ -285,23 +256,12 @@ class Flow(eqx.Module):
                 "adaptive steps depend on where they start, so they are no map with a density; "
                 "give a fixed number of steps, or use log_prob for the flow's own density"
             )
-        step = integrator.step(self.space, partial(self.velocity, field))
+        step = integrator.step(self.space, self.velocity)
         times = self._times(integrator)
-        land = partial(self.land, field, integrator=integrator) if self.prediction.lands else None
+        land = partial(self.land, integrator=integrator) if self.prediction.lands else None
         return steps.Sampler(self.space, step, times[:-1], times[1:], land)
 
     def _times(self, integrator: Integrator) -> Float[Array, " times"]:
         """From 0 to where the solver stops."""
         times = integrator.times()
         return times[:-1] if self.prediction.lands else times
-
-
-def _known(log_prob: Scalar) -> Scalar:
-    """`log_prob`, unless it is known to be NaN now, not when compiled code runs."""
-    if not isinstance(log_prob, Tracer) and jnp.isnan(log_prob):
-        raise ValueError(
-            "the sampler has no known density here: a step is too long to be undone, may take "
-            "several points to one, or rounding hides where it started; take more steps, guide "
-            "less, use Exact for Hutchinson, or double precision"
-        )
-    return log_prob

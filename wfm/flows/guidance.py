@@ -1,4 +1,4 @@
-"""Guidance: a flow whose velocity also goes down an objective."""
+"""Guidance: a velocity that also goes down an objective."""
 
 import math
 from collections.abc import Callable
@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from wfm.flows.flow import Flow
-from wfm.flows.prediction import Prediction, Unit
-from wfm.manifolds import Manifold, Point, Tangent
+from wfm.flows.field import as_tree
+from wfm.flows.prediction import OnPath, Prediction, Spaces, Unit
+from wfm.manifolds import Point, Tangent
 from wfm.manifolds.base import Scalar
 
 Objective = Callable[[Point, Key[Array, ""]], Scalar]
@@ -30,7 +30,7 @@ class Guided(Prediction):
     """
 
     prediction: Prediction
-    objective: Objective
+    objective: Objective = eqx.field(converter=as_tree)
     scale: float | Callable[[Scalar], Scalar] = eqx.field(static=True)
     key: Key[Array, ""]
     at_end_point: bool = eqx.field(static=True, default=True)
@@ -38,6 +38,12 @@ class Guided(Prediction):
     def __check_init__(self):
         if isinstance(self.scale, float | int) and not math.isfinite(self.scale):
             raise ValueError(f"the scale of guidance must be finite, got {self.scale}")
+
+    def describe(self) -> dict[str, Any]:
+        raise ValueError(
+            "guidance goes down an objective, which is code; save the flow that is guided, and "
+            "guide it again when it is loaded"
+        )
 
     @property
     def lands(self) -> bool:
@@ -49,50 +55,23 @@ class Guided(Prediction):
         drawn = any(traced.invars[0] is v for equation in traced.eqns for v in equation.invars)
         return drawn or self.prediction.jumps(x)
 
-    def velocity(
-        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
-    ) -> Tangent:
-        v = self.prediction.velocity(space, target, t, x, out)
+    def velocity(self, spaces: Spaces, t: Scalar, x: Point, out: Point) -> Tangent:
+        v = self.prediction.velocity(spaces, t, x, out)
         scale = self.scale(t) if callable(self.scale) else self.scale
-        down = self._gradient(space, target, t, x, out)
+        down = self._gradient(spaces, t, x, out)
         return jax.tree.map(lambda v, g: v - scale * g, v, down)
 
-    def end_point(
-        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
-    ) -> Point:
-        return self.prediction.end_point(space, target, t, x, out)
+    def end_point(self, spaces: Spaces, t: Scalar, x: Point, out: Point) -> Point:
+        return self.prediction.end_point(spaces, t, x, out)
 
-    def loss(
-        self,
-        space: Manifold,
-        target: Manifold,
-        x: Point,
-        x1: Point,
-        v: Tangent,
-        out: Point,
-        unit: Unit,
-    ) -> Scalar:
-        return self.prediction.loss(space, target, x, x1, v, out, unit)
+    def loss(self, spaces: Spaces, at: OnPath, out: Point, unit: Unit) -> Scalar:
+        return self.prediction.loss(spaces, at, out, unit)
 
-    def _gradient(
-        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
-    ) -> Tangent:
+    def _gradient(self, spaces: Spaces, t: Scalar, x: Point, out: Point) -> Tangent:
         bits = jax.lax.bitcast_convert_type(jnp.asarray(t, jnp.float32), jnp.uint32)
         gradient = jax.grad(self.objective)
         key = jax.random.fold_in(self.key, bits)
         if not self.at_end_point:
-            return space.gradient(x, gradient(x, key))
-        end = self.end_point(space, target, t, x, out)
-        return space.transport(end, x, target.gradient(end, gradient(end, key)))
-
-
-def guide(
-    flow: Flow,
-    objective: Objective,
-    scale: float | Callable[[Scalar], Scalar],
-    key: Key[Array, ""],
-    at_end_point: bool = True,
-) -> Flow:
-    """`flow`, guided down `objective`; see `Guided`."""
-    guided: Any = Guided(flow.prediction, objective, scale, key, at_end_point)
-    return eqx.tree_at(lambda f: f.prediction, flow, guided)
+            return spaces.space.gradient(x, gradient(x, key))
+        end = self.end_point(spaces, t, x, out)
+        return spaces.space.transport(end, x, spaces.target.gradient(end, gradient(end, key)))

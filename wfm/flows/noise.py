@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import lineax
 from jaxtyping import Array, Key
 
-from wfm.flows.coupling import Coupling
 from wfm.flows.draws import normal_like
 from wfm.flows.prior import Prior
 from wfm.manifolds import Manifold, Point, Tangent
@@ -21,19 +20,23 @@ Wrap = Callable[[diffrax.AbstractSolver], diffrax.AbstractSolver]
 BROWNIAN_RESOLUTION = 1e-4  # in time, finer than the steps of any grid in use
 
 
+class Motion(NamedTuple):
+    """What noise is added to: the motion of draws of `prior` in `space`.
+
+    `independent`: whether x₀ said nothing about x₁ when the velocity was learned.
+    """
+
+    space: Manifold
+    prior: Prior
+    velocity: VelocityAt
+    independent: bool
+
+
 class Noise(eqx.Module):
     """What makes a stochastic process of a flow's ordinary differential equation."""
 
     @abc.abstractmethod
-    def prepare(
-        self,
-        space: Manifold,
-        prior: Prior,
-        coupling: Coupling,
-        velocity: VelocityAt,
-        x0: Point,
-        key: Key[Array, ""],
-    ) -> tuple[Any, Wrap]:
+    def prepare(self, motion: Motion, x0: Point, key: Key[Array, ""]) -> tuple[Any, Wrap]:
         """Terms for diffrax, and what becomes of the solver."""
 
 
@@ -59,17 +62,9 @@ class TangentNoise(Noise):
                 f"noise needs a window with 0 ≤ start < end ≤ 1, got {self.start} to {self.end}"
             )
 
-    def prepare(
-        self,
-        space: Manifold,
-        prior: Prior,
-        coupling: Coupling,
-        velocity: VelocityAt,
-        x0: Point,
-        key: Key[Array, ""],
-    ) -> tuple[Any, Wrap]:
-        term = diffrax.ODETerm(lambda t, x, _: velocity(t, x))
-        return term, lambda solver: _NoisySolver(solver, space, self, key)
+    def prepare(self, motion: Motion, x0: Point, key: Key[Array, ""]) -> tuple[Any, Wrap]:
+        term = diffrax.ODETerm(lambda t, x, _: motion.velocity(t, x))
+        return term, lambda solver: _NoisySolver(solver, motion.space, self, key)
 
     def add(self, space: Manifold, t: Any, x: Point, key: Key[Array, ""]) -> Point:
         """`x`, moved if `t` lies in the window."""
@@ -126,24 +121,16 @@ class ScoreNoise(Noise):
         if not self.rate >= 0:
             raise ValueError(f"the rate of noise cannot be negative, got {self.rate}")
 
-    def prepare(
-        self,
-        space: Manifold,
-        prior: Prior,
-        coupling: Coupling,
-        velocity: VelocityAt,
-        x0: Point,
-        key: Key[Array, ""],
-    ) -> tuple[Any, Wrap]:
-        if not (space.is_vector_space and coupling.independent):
+    def prepare(self, motion: Motion, x0: Point, key: Key[Array, ""]) -> tuple[Any, Wrap]:
+        if not (motion.space.is_vector_space and motion.independent):
             raise ValueError(
                 "the score follows from the velocity only in flat space and with the independent "
                 "coupling; use TangentNoise"
             )
-        mean, std = prior.gaussian()
+        mean, std = motion.prior.gaussian()
 
         def drift(t: Any, x: Point, _: Any) -> Tangent:
-            v = velocity(t, x)
+            v = motion.velocity(t, x)
             correct = lambda v, x, m: v + self.rate * (m + t * v - x)  # noqa: E731
             return jax.tree.map(correct, v, x, mean)
 

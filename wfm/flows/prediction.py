@@ -1,6 +1,7 @@
 """What the network's output means: how it gives a velocity, and what it is compared with."""
 
 import abc
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,12 +16,26 @@ SMALLEST_REMAINING_TIME = 1e-7
 Unit = PyTree[float] | None
 
 
+class Spaces(NamedTuple):
+    """Where paths run, and where the data live."""
+
+    space: Manifold
+    target: Manifold
+
+
+class OnPath(NamedTuple):
+    """A point of a path that goes on with `velocity` and ends at `end`."""
+
+    x: Point
+    velocity: Tangent
+    end: Point
+
+
 class Prediction(eqx.Module):
     """Meaning of the ambient array(s) `out` that a field returns at time t in x_t.
 
-    `space` is where x_t moves, `target` where the data live. Where a prediction `lands`, its
-    velocity cannot be evaluated at t=1, and integration ends with one Euler step, which lands on
-    the predicted end point.
+    Where a prediction `lands`, its velocity cannot be evaluated at t=1, and integration ends with
+    one Euler step, which lands on the predicted end point.
     """
 
     @property
@@ -33,29 +48,16 @@ class Prediction(eqx.Module):
         return False
 
     @abc.abstractmethod
-    def velocity(
-        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
-    ) -> Tangent:
+    def velocity(self, spaces: Spaces, t: Scalar, x: Point, out: Point) -> Tangent:
         """Velocity of the flow at `x`."""
 
     @abc.abstractmethod
-    def end_point(
-        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
-    ) -> Point:
+    def end_point(self, spaces: Spaces, t: Scalar, x: Point, out: Point) -> Point:
         """x̂₁: where `x` will end if the velocity stays as it is."""
 
     @abc.abstractmethod
-    def loss(
-        self,
-        space: Manifold,
-        target: Manifold,
-        x: Point,
-        x1: Point,
-        v: Tangent,
-        out: Point,
-        unit: Unit,
-    ) -> Scalar:
-        """Squared error at `x`, from where the path goes on with velocity `v` to `x1`."""
+    def loss(self, spaces: Spaces, at: OnPath, out: Point, unit: Unit) -> Scalar:
+        """Squared error, in which each part is divided by its `unit`."""
 
 
 class EndPoint(Prediction):
@@ -68,29 +70,18 @@ class EndPoint(Prediction):
     def lands(self) -> bool:
         return True
 
-    def velocity(
-        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
-    ) -> Tangent:
+    def velocity(self, spaces: Spaces, t: Scalar, x: Point, out: Point) -> Tangent:
         remaining = jnp.maximum(1 - t, SMALLEST_REMAINING_TIME)
-        return jax.tree.map(lambda v: v / remaining, space.log(x, target.project(out)))
+        way = spaces.space.log(x, spaces.target.project(out))
+        return jax.tree.map(lambda v: v / remaining, way)
 
-    def end_point(
-        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
-    ) -> Point:
-        return target.project(out)
+    def end_point(self, spaces: Spaces, t: Scalar, x: Point, out: Point) -> Point:
+        return spaces.target.project(out)
 
-    def loss(
-        self,
-        space: Manifold,
-        target: Manifold,
-        x: Point,
-        x1: Point,
-        v: Tangent,
-        out: Point,
-        unit: Unit,
-    ) -> Scalar:
+    def loss(self, spaces: Spaces, at: OnPath, out: Point, unit: Unit) -> Scalar:
+        target = spaces.target
         guess = target.project(out)
-        return _squared_norm(target, guess, target.log(guess, x1), unit)
+        return _squared_norm(target, guess, target.log(guess, at.end), unit)
 
 
 class Velocity(Prediction):
@@ -104,29 +95,17 @@ class Velocity(Prediction):
     def lands(self) -> bool:
         return False
 
-    def velocity(
-        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
-    ) -> Tangent:
-        return space.frame(x, out)
+    def velocity(self, spaces: Spaces, t: Scalar, x: Point, out: Point) -> Tangent:
+        return spaces.space.frame(x, out)
 
-    def end_point(
-        self, space: Manifold, target: Manifold, t: Scalar, x: Point, out: Point
-    ) -> Point:
-        v = space.frame(x, out)
-        return target.project(space.exp(x, jax.tree.map(lambda v: (1 - t) * v, v)))
+    def end_point(self, spaces: Spaces, t: Scalar, x: Point, out: Point) -> Point:
+        v = spaces.space.frame(x, out)
+        end = spaces.space.exp(x, jax.tree.map(lambda v: (1 - t) * v, v))
+        return spaces.target.project(end)
 
-    def loss(
-        self,
-        space: Manifold,
-        target: Manifold,
-        x: Point,
-        x1: Point,
-        v: Tangent,
-        out: Point,
-        unit: Unit,
-    ) -> Scalar:
-        error = jax.tree.map(jnp.subtract, space.frame(x, out), v)
-        return _squared_norm(space, x, error, unit)
+    def loss(self, spaces: Spaces, at: OnPath, out: Point, unit: Unit) -> Scalar:
+        error = jax.tree.map(jnp.subtract, spaces.space.frame(at.x, out), at.velocity)
+        return _squared_norm(spaces.space, at.x, error, unit)
 
 
 def _squared_norm(manifold: Manifold, x: Point, v: Tangent, unit: Unit) -> Scalar:

@@ -53,6 +53,9 @@ class Pushforward(Prior):
     def sample(self, key: Key[Array, ""]) -> Point:
         return self.map(self.base.sample(key))
 
+    def describe(self) -> dict[str, Any]:
+        raise ValueError("the map of a Pushforward prior is code")
+
     def log_prob(self, x: Point) -> Scalar:
         raise NotImplementedError(
             "draws sent through a map have no known density; use a Reference prior for likelihoods"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from wfm.flows.draws import rademacher_like
@@ -85,6 +86,38 @@ def back(
         lambda x, t: one(partial(sampler.step, t), x), x, intervals, reverse=True
     )
     return x, logs.sum() + last
+
+
+def log_prob(
+    sampler: Sampler,
+    log_prior: Callable[[Point], Scalar],
+    x: Point,
+    divergence: Divergence,
+    key: Key[Array, ""] | None,
+) -> Scalar:
+    """Log-density, at `x`, of what the `sampler` makes of draws with density `log_prior`."""
+
+    def at(x: Point) -> Scalar:
+        x0, change = back(sampler, x, divergence, key)
+        return log_prior(x0) - change
+
+    both = jax.tree.map(lambda *a: jnp.stack(a), x, rounded(sampler.space, x))
+    value, near = jax.vmap(at)(both)
+    # Where the sampler brings together what number formats keep apart no longer, x says nothing
+    # of its start.
+    same = jnp.abs(value - near) <= 0.01 * jnp.maximum(1, jnp.abs(value))
+    return known(jnp.where(same, value, jnp.nan))
+
+
+def known(log_prob: Scalar) -> Scalar:
+    """`log_prob`, unless it is known to be NaN now, not when compiled code runs."""
+    if not isinstance(log_prob, Tracer) and jnp.isnan(log_prob):
+        raise ValueError(
+            "the sampler has no known density here: a step is too long to be undone, may take "
+            "several points to one, or rounding hides where it started; take more steps, guide "
+            "less, use Exact for Hutchinson, or double precision"
+        )
+    return log_prob
 
 
 def undo(space: Manifold, move: Move, end: Point, divergence: Divergence) -> Point:

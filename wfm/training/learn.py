@@ -1,5 +1,6 @@
 """Training a field for a flow, in one call."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,67 +10,76 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from wfm.batching import map_batched
-from wfm.checks import check_count, is_float, non_finite_rows, numbers, some
-from wfm.fields import functional
-from wfm.flows import Field, Flow
+from wfm.checks import is_float, non_finite_rows, numbers, some
+from wfm.fields import Bound, functional
+from wfm.flows import Flow, FlowMatching
 from wfm.manifolds import Manifold, Point
 from wfm.training.trainer import Trainer, check_rows, muon
 
-LARGEST_SEED = 2**32 - 1  # of those beyond, JAX drops the upper bits and says nothing
 OFF = 1e-2  # relative distance from a manifold that rounding cannot explain
 AT_ONCE = 256
 
 
 def flow_trainer(
-    flow: Flow, module: nnx.Module, optimizer: optax.GradientTransformation, **options: Any
-) -> tuple[Trainer, Any, Any]:
-    """A trainer of `module` as the flow's field; also its `bind` and parameters (`functional`).
+    matching: FlowMatching,
+    module: nnx.Module,
+    optimizer: optax.GradientTransformation,
+    **options: Any,
+) -> tuple[Trainer, Callable[[Any], Bound], Any]:
+    """A trainer of `module` for the objective; also its `bind` and parameters (`functional`).
 
-    Before training it looks whether the data are points of the flow (`check_points`).
+    Before training it looks whether the data are points that can be learned (`check_points`).
     """
     bind, parameters = functional(module)
 
     def loss(parameters: Any, example: Any) -> jax.Array:
-        return flow.example_loss(bind(parameters), *example)
+        return matching.example_loss(bind(parameters), *example)
 
-    options = {"check": partial(check_points, flow)} | options
-    return Trainer(loss, optimizer, flow.examples, **options), bind, parameters
+    options = {"check": partial(check_points, matching)} | options
+    return Trainer(loss, optimizer, matching.examples, **options), bind, parameters
 
 
 def learn(
-    flow: Flow,
+    matching: FlowMatching,
     module: nnx.Module,
     data: Point,
+    key: Key[Array, ""],
+    *,
     steps: int = 1000,
     learning_rate: float = 1e-2,
-    seed: int = 0,
     **options: Any,
-) -> Field:
-    """The field `(t, x)` that `module` becomes when trained on stacked `data` points.
+) -> tuple[Flow, Float[np.ndarray, " reports"]]:
+    """The flow that `module` becomes when trained on stacked `data` points, and its losses.
 
-    `options` are those of `Trainer`: `batch_size`, `decay`, `at_once`, `mesh`. Raises `ValueError`
-    for data that are no points of the flow.
+    Losses are means over every 50 steps, and over what is left of them at the end. `options` are
+    those of `Trainer`: `batch_size`, `decay`, `at_once`, `mesh`. Raises `ValueError` for data that
+    are no points of the flow.
     """
-    check_count("seed", seed, least=0, most=LARGEST_SEED)
     optimizer = muon(learning_rate, steps)
-    trainer, bind, parameters = flow_trainer(flow, module, optimizer, **options)
-    state = trainer.fit(trainer.init(parameters, jax.random.key(seed)), data, steps)
-    return bind(state.average)
+    trainer, bind, parameters = flow_trainer(matching, module, optimizer, **options)
+    losses: list[float] = []
+    state = trainer.fit(
+        trainer.init(parameters, key),
+        data,
+        steps,
+        report=lambda _, metrics: losses.append(metrics["loss"]),
+    )
+    return matching.flow(bind(state.average)), np.array(losses)
 
 
-def check_points(flow: Flow, data: Any) -> None:
-    """Raise `ValueError` unless stacked data are points that the flow can learn.
+def check_points(matching: FlowMatching, data: Any) -> None:
+    """Raise `ValueError` unless stacked data are points that a flow can learn.
 
     That is, of the structure and shape of one point after an axis for many, finite, and on the
     manifold, as far as it says what that is.
     """
-    x0, x1 = flow.coupling.given(data)
+    x0, x1 = matching.coupling.given(data)
     if x0 is not None:
-        _check_stack(flow.space, x0, "x₀ of the data")
-    _check_stack(flow.target, x1, "the data")
+        _check_stack(matching.space, x0, "x₀ of the data")
+    _check_stack(matching.target, x1, "the data")
     check_rows(data)
 
 

@@ -1,0 +1,31 @@
+"""What a flow follows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from wfm.manifolds import Point
+
+Field = Callable[[Any, Point], Point]
+
+
+class Function(eqx.Module):
+    """A plain Python function as a pytree without leaves, which transformations take.
+
+    What it closes over is part of the program: a program is compiled for each function.
+    """
+
+    function: Callable[..., Any] = eqx.field(static=True)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+    def describe(self) -> dict[str, Any]:
+        raise ValueError("a plain function is code; use a field of wfm.fields, by `functional`")
+
+
+def as_tree(call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call` itself if it is a pytree, as modules of equinox are, else a `Function`."""
+    return Function(call) if jax.tree_util.all_leaves([call]) else call
