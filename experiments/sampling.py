@@ -12,7 +12,6 @@ from experiments.command import Config, choose
 from wfm.batching import map_batched
 from wfm.devices import spread
 from wfm.flows import (
-    Field,
     Flow,
     Integrator,
     Noise,
@@ -21,7 +20,6 @@ from wfm.flows import (
     denser_early,
     denser_late,
     euler,
-    guide,
     midpoint,
     rk4,
     uniform,
@@ -73,19 +71,15 @@ class Sampling:
             mesh=mesh,
         )
 
-    def sampler(
-        self, flow: Flow, form: WeightForm, field: Field
-    ) -> Callable[[Key[Array, ""]], Weights]:
+    def sampler(self, flow: Flow, form: WeightForm) -> Callable[[Key[Array, ""]], Weights]:
         """From a key to new networks: one compiled call, which works on `chunk` at a time."""
-        return jax.jit(partial(self.each, lambda key: form.decode(self._draw(flow, field, key))))
+        return jax.jit(partial(self.each, lambda key: form.decode(self._draw(flow, key))))
 
-    def trajectories(
-        self, flow: Flow, form: WeightForm, field: Field, key: Key[Array, ""]
-    ) -> Iterator[Weights]:
+    def trajectories(self, flow: Flow, form: WeightForm, key: Key[Array, ""]) -> Iterator[Weights]:
         """Networks with all times of the grid along their second axis, `chunk` at a time."""
 
         def way(key: Key[Array, ""]) -> Weights:
-            points = self.guided(flow, key).trajectory(field, key, self.integrator, self.noise)
+            points = self.guided(flow, key).trajectory(key, self.integrator, self.noise)
             return jax.vmap(form.decode)(points)
 
         compiled, keys = jax.jit(jax.vmap(way)), jax.random.split(key, self.networks)
@@ -100,12 +94,12 @@ class Sampling:
 
         return spread(some, self.mesh)(jax.random.split(key, self.networks))
 
-    def _draw(self, flow: Flow, field: Field, key: Key[Array, ""]) -> Weights:
-        return self.guided(flow, key).sample(field, key, self.integrator, self.noise)
+    def _draw(self, flow: Flow, key: Key[Array, ""]) -> Weights:
+        return self.guided(flow, key).sample(key, self.integrator, self.noise)
 
     def guided(self, flow: Flow, key: Key[Array, ""]) -> Flow:
         """The flow of one network, with mini-batches of its own."""
         if not self.guidance:
             return flow
         key = jax.random.fold_in(key, 2)
-        return guide(flow, self.objective, self.guidance, key, self.at_end_point)
+        return flow.guided(self.objective, self.guidance, key, self.at_end_point)

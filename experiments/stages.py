@@ -1,5 +1,6 @@
 """From zoo to samples: each stage of a run, found in the store or made there."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from experiments.command import Config, UsageError
 from experiments.store import Store, file_digest
 from wfm.batching import map_batched
 from wfm.digest import digest
-from wfm.flows import Field, Flow, Prior, Pushforward, Reference
+from wfm.errors import UserError
+from wfm.fields import functional
+from wfm.flows import Flow, FlowMatching, Prior, Pushforward, Reference
 from wfm.training import (
     Checkpoints,
     Diverged,
@@ -151,23 +154,32 @@ class Run:
 
     @cached_property
     def trained(self) -> "Trained":
-        """The flow, its trained field, and the sizes that both were made for."""
+        """The flow, what it was trained with, and the sizes that both were made for."""
         entry = self.store.get("train", self.reads["train"], self._make_flow)
         sizes = json.loads((entry / "sizes.json").read_text())
-        flow, unit = make_flow(self.parts, sizes)
-        _, bind, like = make_trainer(self.parts, flow, make_field(self.parts, flow, unit))
-        parameters = _read_tree(entry / "parameters.safetensors", like)
-        return Trained(flow, bind(parameters), parameters, sizes)
+        matching, unit = make_matching(self.parts, sizes)
+        bind, like = functional(make_field(self.parts, matching, unit))
+        field = bind(_read_tree(entry / "parameters.safetensors", like))
+        return Trained(matching, matching.flow(field), sizes)
 
     def _make_flow(self, folder: Path) -> None:
         points, unseen = self.data(self.seen), self.data(self.held_out)
         ends = points[1] if self.parts.pairing.from_initial else points
         sizes = {name: m.size for name, m in moments(ends).items()}
-        flow, unit = make_flow(self.parts, sizes)
-        state = train(self.parts, folder, flow, make_field(self.parts, flow, unit), points, unseen)
+        matching, unit = make_matching(self.parts, sizes)
+        module = make_field(self.parts, matching, unit)
+        state = train(self.parts, folder, matching, module, points, unseen)
         (folder / "sizes.json").write_text(json.dumps(sizes))
         _save_tree(folder / "parameters.safetensors", state.average)
+        self._export(matching.flow(functional(module)[0](state.average)), folder / "flow")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    def _export(self, flow: Flow, folder: Path) -> None:
+        """Save the flow for use elsewhere, if its prior can be (that of trajectories cannot)."""
+        about = json.loads(json.dumps(self._settings("task", "split", "hidden", "activation")))
+        about["last_layer"] = self.config.flow.last_layer
+        with contextlib.suppress(UserError):
+            flow.save(folder, about=about | {"reference": self.reference})
 
     @cached_property
     def samples(self) -> Weights:
@@ -177,19 +189,18 @@ class Run:
 
     def _make_samples(self, folder: Path) -> None:
         how, form, key = self.parts.sampling, self.parts.form, self.parts.keys["sampling"]
-        flow, field = self.trained.flow, self.trained.field
-        save_weights(folder / "samples.safetensors", how.sampler(flow, form, field)(key))
+        flow = self.trained.flow
+        save_weights(folder / "samples.safetensors", how.sampler(flow, form)(key))
         if self.config.sampling.trajectories:
-            for number, networks in enumerate(how.trajectories(flow, form, field, key)):
+            for number, networks in enumerate(how.trajectories(flow, form, key)):
                 save_weights(folder / "trajectories" / f"{number:04}.safetensors", networks)
 
 
 class Trained(NamedTuple):
-    """A flow with its field."""
+    """A flow, and the objective that its field was trained with."""
 
+    matching: FlowMatching
     flow: Flow
-    field: Field
-    parameters: Any  # of the field
     sizes: dict[str, float]  # of the entries of each array that the flow learned from
 
 
@@ -218,8 +229,8 @@ def initial_moments(parts: Parts) -> dict[str, "Moments"]:
     return moments(encode_all(parts.form, jax.vmap(parts.initial.random)(keys)))
 
 
-def make_flow(parts: Parts, data: dict[str, float]) -> tuple[Flow, dict[str, float]]:
-    """The flow to points whose entries have typical sizes `data`, and the field's units."""
+def make_matching(parts: Parts, data: dict[str, float]) -> tuple[FlowMatching, dict[str, float]]:
+    """The objective for points whose entries have typical sizes `data`, and the field's units."""
     prior = initial_moments(parts)
     manifold = parts.form.manifold(
         std={name: m.std for name, m in prior.items()},
@@ -228,7 +239,7 @@ def make_flow(parts: Parts, data: dict[str, float]) -> tuple[Flow, dict[str, flo
     # The field sees both ends of the path, and velocities are as large as both together.
     size = {name: ((data[name] ** 2 + prior[name].size ** 2) / 2) ** 0.5 for name in data}
     dims = {name: factor.dim for name, factor in manifold.factors.items()}
-    flow = Flow(
+    matching = FlowMatching(
         parts.kind.space(manifold),
         target=manifold,
         prior=_prior(parts),
@@ -238,7 +249,7 @@ def make_flow(parts: Parts, data: dict[str, float]) -> tuple[Flow, dict[str, flo
         prediction=parts.prediction,
         unit={name: parts.weighting(size[name], dims[name]) for name in size},
     )
-    return flow, size
+    return matching, size
 
 
 def _prior(parts: Parts) -> Prior | None:
@@ -248,29 +259,24 @@ def _prior(parts: Parts) -> Prior | None:
     return Pushforward(Reference(parts.initial), parts.form.encode)
 
 
-def make_field(parts: Parts, flow: Flow, unit: dict[str, float]) -> nnx.Module:
+def make_field(parts: Parts, matching: FlowMatching, unit: dict[str, float]) -> nnx.Module:
     """The vector field, before training."""
     key = parts.keys["field"]
-    like = flow.prior.sample(key)
+    like = matching.prior.sample(key)
     return parts.field.make(parts.config.field, parts.form.spec, like, unit, nnx.Rngs(key))
 
 
-def make_trainer(parts: Parts, flow: Flow, field: nnx.Module) -> tuple[Any, Callable, Any]:
-    """The trainer of a field, how to bind parameters, and the first of them."""
-    return flow_trainer(flow, field, parts.optimizer, **parts.training)
-
-
 def train(
-    parts: Parts, folder: Path, flow: Flow, field: nnx.Module, data: Any, unseen: Any
+    parts: Parts, folder: Path, matching: FlowMatching, field: nnx.Module, data: Any, unseen: Any
 ) -> TrainState:
     """The state to use, from the newest checkpoint on; each is judged by its loss on `unseen`."""
     c = parts.config.training
-    trainer, bind, parameters = make_trainer(parts, flow, field)
+    trainer, bind, parameters = flow_trainer(matching, field, parts.optimizer, **parts.training)
     state = trainer.init(parameters, parts.keys["training"])
     checkpoints, metrics = Checkpoints(folder / "checkpoints"), MetricsLog(folder / "metrics.jsonl")
     state = checkpoints.restore(state) or state
     metrics.truncate("step", int(state.step))
-    validate = make_validation(parts, flow, bind, unseen)
+    validate = make_validation(parts, matching, bind, unseen)
 
     with (
         StopSignals() as signals,
@@ -303,15 +309,15 @@ def train(
     return state
 
 
-def make_validation(parts: Parts, flow: Flow, bind: Callable, unseen: Any) -> Callable:
+def make_validation(parts: Parts, matching: FlowMatching, bind: Callable, unseen: Any) -> Callable:
     """From parameters to the mean loss on `unseen` data, with the same draws every time."""
     key = parts.keys["validation"]
     rows = jax.random.permutation(key, len(jax.tree.leaves(unseen)[0]))[:VALIDATION]
 
     @jax.jit
     def validate(parameters: Any, some: Any) -> Array:
-        one = lambda example: flow.example_loss(bind(parameters), *example)  # noqa: E731
-        examples = flow.examples(some, key)
+        one = lambda example: matching.example_loss(bind(parameters), *example)  # noqa: E731
+        examples = matching.examples(some, key)
         return map_batched(one, examples, parts.config.training.at_once).mean()
 
     return partial(validate, some=jax.tree.map(lambda a: a[rows], unseen))

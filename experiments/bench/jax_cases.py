@@ -15,8 +15,8 @@ from experiments.bench.flops import matmul_rate, product_flops
 from experiments.build import COUPLINGS, matchings
 from wfm.batching import map_batched
 from wfm.devices import device_mesh, replicate, spread
-from wfm.fields import FullTransformer, GraphField, RelationalTransformer
-from wfm.flows import Flow, Hutchinson, Integrator
+from wfm.fields import FullTransformer, GraphField, RelationalTransformer, functional
+from wfm.flows import Flow, FlowMatching, Hutchinson, Integrator
 from wfm.tasks import load_task
 from wfm.training import Trainer, adam, flow_trainer
 from wfm.weights import AsTrained, Canonical, Weights, align_all, mlp
@@ -29,7 +29,7 @@ Figures = dict[str, Any]
 
 
 class _Setting:
-    """A flow between networks, and a field for it."""
+    """Flow matching of networks, and a field for it."""
 
     def __init__(
         self,
@@ -41,21 +41,27 @@ class _Setting:
         dtype: str = "float32",
     ):
         self.spec = mlp(*widths)
-        self.flow = Flow(AsTrained(self.spec).manifold())
-        self.field = ATTENTION[attention](
+        self.matching = FlowMatching(AsTrained(self.spec).manifold())
+        self.module = ATTENTION[attention](
             self.spec, width=width, depth=depth, fold=fold, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)
         )
         self.mesh = device_mesh() if jax.device_count() > 1 else None
 
+    @property
+    def flow(self) -> Flow:
+        """As it is before training."""
+        bind, parameters = functional(self.module)
+        return self.matching.flow(bind(parameters))
+
     def networks(self, n: int) -> Weights:
-        return jax.vmap(self.flow.prior.sample)(jax.random.split(KEY, n))
+        return jax.vmap(self.matching.prior.sample)(jax.random.split(KEY, n))
 
 
 def training(batch: int, at_once: int, steps: int = 1, **setting: Any) -> Figures:
     """Training steps, several in a call; also the products that one needs."""
     s = _Setting(**setting)
     trainer, _, parameters = flow_trainer(
-        s.flow, s.field, adam(1e-3, 100), batch_size=batch, at_once=at_once, mesh=s.mesh
+        s.matching, s.module, adam(1e-3, 100), batch_size=batch, at_once=at_once, mesh=s.mesh
     )
     state, data = replicate((trainer.init(parameters, KEY), s.networks(batch)), s.mesh)
     seconds = timed(lambda: jax.block_until_ready(trainer.advance(state, data, steps)))
@@ -76,7 +82,7 @@ def sampling(networks: int, steps: int, at_once: int, **setting: Any) -> Figures
     how = Integrator(steps)
 
     def some(keys: jax.Array) -> Weights:
-        draw = partial(s.flow.sample, s.field, integrator=how)
+        draw = partial(s.flow.sample, integrator=how)
         return map_batched(draw, keys, at_once)
 
     draw, keys = jax.jit(spread(some, s.mesh)), jax.random.split(KEY, networks)
@@ -86,7 +92,7 @@ def sampling(networks: int, steps: int, at_once: int, **setting: Any) -> Figures
         "seconds": seconds,
         "peak_mb": peak_mb(),
         "buffers_mb": _buffers_mb(draw.lower(keys)),
-        "product_flops": networks * steps * product_flops(s.field, jnp.zeros(()), one),
+        "product_flops": networks * steps * product_flops(s.flow.field, jnp.zeros(()), one),
         "matmul_rate": matmul_rate(),
     }
 
@@ -104,7 +110,7 @@ def densities(networks: int, steps: int, at_once: int, **setting: Any) -> Figure
 
     def one(pair: tuple[Weights, jax.Array]) -> jax.Array:
         x, key = pair
-        return s.flow.log_prob(s.field, x, Integrator(steps), Hutchinson(), key)
+        return s.flow.log_prob(x, Integrator(steps), Hutchinson(), key)
 
     all_of_them = jax.jit(lambda pairs: map_batched(one, pairs, at_once))
     pairs = s.networks(networks), jax.random.split(KEY, networks)
@@ -131,7 +137,9 @@ def zoo(task: str, hidden: Sequence[int], networks: int, epochs: int, batch_size
 def coupling(name: str, widths: Sequence[int], batch: int) -> Figures:
     """Pairing a batch with as many draws of the prior, those included."""
     s = _Setting(widths, 4, 1)
-    pair = jax.jit(partial(COUPLINGS[name].coupling(s.spec).pair, s.flow.space, s.flow.prior))
+    pair = jax.jit(
+        partial(COUPLINGS[name].coupling(s.spec).pair, s.matching.space, s.matching.prior)
+    )
     x = s.networks(batch)
     return {"seconds": timed(lambda: jax.block_until_ready(pair(x, KEY)))}
 

@@ -24,7 +24,7 @@ from experiments.memory import BYTES, check_memory
 from experiments.records import Figures
 from experiments.stages import Run
 from wfm.fields import RelationalTransformer
-from wfm.flows import Field, Flow, GeodesicPath, Integrator, ScoreNoise, TangentNoise
+from wfm.flows import Flow, FlowMatching, GeodesicPath, Integrator, ScoreNoise, TangentNoise
 from wfm.manifolds import Point as Place
 from wfm.training import flow_trainer, muon, progress_bar
 from wfm.weights import AsTrained, mlp
@@ -54,44 +54,40 @@ def ideal(t: Array, x: Place) -> Place:
     return jax.tree.map(lambda a: 1 + t * (a - t) / (t**2 + (1 - t) ** 2), x)
 
 
-def by_displacement(
-    flow: Flow, field: Field, key: Key[Array, ""], steps: int, noise: TangentNoise
-) -> Place:
+def by_displacement(flow: Flow, key: Key[Array, ""], steps: int, noise: TangentNoise) -> Place:
     """Euler steps of x̂₁ - x₀: not a function of (t, x), and so no flow."""
     x0 = flow.prior.sample(key)
 
     def step(x: Place, t: Array) -> tuple[Place, None]:
         noise_key = jax.random.fold_in(key, (t * steps).round().astype(int))
         x = noise.add(flow.space, t, x, noise_key)
-        return jax.tree.map(lambda a, b, c: a + (b - c) / steps, x, field(t, x), x0), None
+        return jax.tree.map(lambda a, b, c: a + (b - c) / steps, x, flow.field(t, x), x0), None
 
     return jax.lax.scan(step, x0, jnp.arange(steps) / steps)[0]
 
 
-def ways(config: Config) -> dict[str, Callable[[Flow, Field, Key[Array, ""]], Place]]:
+def ways(config: Config) -> dict[str, Callable[[Flow, Key[Array, ""]], Place]]:
     """Ways to sample, by name: an integrand and a noise."""
     steps, epsilon = config.sampling.steps, config.sampling.noise
     how, score = Integrator(steps), ScoreNoise(config.sampling.rate)
     found: dict[str, Any] = {}
     for noise in (TangentNoise(0.0), TangentNoise(epsilon)):
-        found[f"{VELOCITY}, ε = {noise.scale}"] = lambda flow, field, key, e=noise: flow.sample(
-            field, key, how, e
+        found[f"{VELOCITY}, ε = {noise.scale}"] = lambda flow, key, e=noise: flow.sample(
+            key, how, e
         )
-        found[f"{DISPLACEMENT}, ε = {noise.scale}"] = lambda flow, field, key, e=noise: (
-            by_displacement(flow, field, key, steps, e)
+        found[f"{DISPLACEMENT}, ε = {noise.scale}"] = lambda flow, key, e=noise: by_displacement(
+            flow, key, steps, e
         )
-    found[f"{VELOCITY} and score noise"] = lambda flow, field, key: flow.sample(
-        field, key, how, score
-    )
+    found[f"{VELOCITY} and score noise"] = lambda flow, key: flow.sample(key, how, score)
     return found
 
 
 @lru_cache(maxsize=1)
-def _learned(run: Run) -> tuple[Flow, Field]:
+def _flows(run: Run) -> dict[str, Flow]:
     c, keys = run.config, _keys(run)
     network = mlp(*c.widths)
     form = AsTrained(network)
-    flow = Flow(form.manifold(), path=GeodesicPath(c.sigma))
+    matching = FlowMatching(form.manifold(), path=GeodesicPath(c.sigma))
     draw = form.manifold(mean=1.0).random
     data = jax.vmap(draw)(jax.random.split(keys[0], c.training.data))
     field = RelationalTransformer(
@@ -103,7 +99,7 @@ def _learned(run: Run) -> tuple[Flow, Field]:
     )
     t = c.training
     trainer, bind, parameters = flow_trainer(
-        flow, field, muon(t.learning_rate, t.steps), batch_size=t.batch_size, decay=t.decay
+        matching, field, muon(t.learning_rate, t.steps), batch_size=t.batch_size, decay=t.decay
     )
     with progress_bar("Training", t.steps) as bar:
 
@@ -112,7 +108,7 @@ def _learned(run: Run) -> tuple[Flow, Field]:
 
         state = trainer.init(parameters, keys[2])
         state = trainer.fit(state, data, t.steps, t.report_every, report)
-    return flow, bind(state.average)
+    return {"ideal": matching.flow(ideal), "learned": matching.flow(bind(state.average))}
 
 
 def _keys(run: Run) -> Key[Array, " 4"]:
@@ -122,10 +118,9 @@ def _keys(run: Run) -> Key[Array, " 4"]:
 @cache
 def _values(run: Run, field: str, way: str) -> np.ndarray:
     """All weights of each sample, as rows."""
-    flow, learned = _learned(run)
-    how, f = ways(run.config)[way], learned if field == "learned" else ideal
+    flow, how = _flows(run)[field], ways(run.config)[way]
     draws = jax.random.split(_keys(run)[3], run.config.sampling.networks)
-    many = jax.jit(lambda keys: jax.lax.map(lambda key: how(flow, f, key), keys, batch_size=CHUNK))
+    many = jax.jit(lambda keys: jax.lax.map(lambda key: how(flow, key), keys, batch_size=CHUNK))
     arrays = jax.tree.leaves(many(draws))
     return np.concatenate([np.asarray(a).reshape(len(a), -1) for a in arrays], 1)
 

@@ -19,9 +19,9 @@ from experiments.command import UsageError
 from experiments.measures.base import Point
 from experiments.measures.quality import judge
 from experiments.records import Figures
-from experiments.stages import Run
+from experiments.stages import Run, Trained
 from wfm.batching import map_batched
-from wfm.flows import Field, Flow, Integrator
+from wfm.flows import Integrator, OnPath, Spaces
 from wfm.manifolds import Point as Place
 from wfm.weights import Weights
 from wfm.zoo import WeightSet
@@ -57,13 +57,13 @@ def _from(run: Run, name: str, t: float, folder: Path) -> Figures:
 @lru_cache(maxsize=1)
 def leader(run: Run) -> Callable[..., tuple[Weights, Float[Array, " n"]]]:
     """From stacked examples and a time to where the flow leads them, and its loss in x_t."""
-    flow, field, how = run.trained.flow, run.trained.field, run.parts.sampling
+    trained, how = run.trained, run.parts.sampling
 
     @jax.jit
     def lead_on(x0: Place, x1: Place, keys: Key[Array, " n"], t: ArrayLike):
         def one(example: tuple[Place, Place, Key[Array, ""]]) -> tuple[Place, Array]:
             x0, x1, key = example
-            return led_on(flow, field, how.integrator, x0, x1, key, t)
+            return led_on(trained, how.integrator, x0, x1, key, t)
 
         ends, losses = map_batched(one, (x0, x1, keys), how.chunk)
         return jax.vmap(run.parts.form.decode)(ends), losses
@@ -72,8 +72,7 @@ def leader(run: Run) -> Callable[..., tuple[Weights, Float[Array, " n"]]]:
 
 
 def led_on(
-    flow: Flow,
-    field: Field,
+    trained: Trained,
     how: Integrator,
     x0: Place,
     x1: Place,
@@ -84,11 +83,12 @@ def led_on(
 
     The grid is that of `how`, shortened to what is left of the way.
     """
-    x, velocity = flow.path.sample(flow.space, x0, x1, jnp.asarray(t), key)
-    out = field(t, x)
-    loss = flow.prediction.loss(flow.space, flow.target, x, x1, velocity, out, flow.unit)
+    matching, flow = trained.matching, trained.flow
+    x, velocity = matching.path.sample(flow.space, x0, x1, jnp.asarray(t), key)
+    spaces, out = Spaces(flow.space, flow.target), flow.field(jnp.asarray(t), x)
+    loss = flow.prediction.loss(spaces, OnPath(x, velocity, x1), out, matching.unit)
     rest = dataclasses.replace(how, grid=lambda steps: t + (1 - t) * how.grid(steps))
-    return flow.integrate(field, x, rest), loss
+    return flow.integrate(x, rest), loss
 
 
 @lru_cache(maxsize=len(SETS))
@@ -96,4 +96,4 @@ def _examples(run: Run, name: str) -> tuple[Place, Place, Key[Array, " n"]]:
     """x₀ and x₁ of as many networks as samples are drawn, as the coupling pairs them."""
     n = run.parts.sampling.networks
     few = jax.tree.map(lambda a: a[:n], run.data(SETS[name](run)))
-    return run.trained.flow.examples(few, run.parts.keys["sampling"])
+    return run.trained.matching.examples(few, run.parts.keys["sampling"])

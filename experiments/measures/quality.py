@@ -88,7 +88,7 @@ def size(run: Run) -> Iterator[Point]:
     """The number of parameters of the field."""
 
     def count(folder: Path) -> Figures:
-        return {"parameters": sum(a.size for a in jax.tree.leaves(run.trained.parameters))}
+        return {"parameters": sum(a.size for a in jax.tree.leaves(run.trained.flow.field))}
 
     yield Point({}, count)
 

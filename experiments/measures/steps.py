@@ -22,7 +22,7 @@ from experiments.measures.quality import judge, train_on
 from experiments.records import Figures
 from experiments.sampling import GUIDANCE_RATES, SOLVERS
 from experiments.stages import Run
-from wfm.flows import Field, Flow, Integrator, MakeSolver
+from wfm.flows import Flow, Integrator, MakeSolver
 from wfm.manifolds import Point as Place
 from wfm.weights import Weights
 
@@ -100,27 +100,25 @@ def _scale(config: Config, guidance: float, steps: ArrayLike) -> Callable[[Array
 @cache
 def _sampler(run: Run, solver: str, guidance: float) -> Callable[[Key[Array, ""], int], Weights]:
     """From a key and a number of steps to new networks, compiled once for all numbers."""
-    how, trained = run.parts.sampling, run.trained
+    how, trained = run.parts.sampling, run.trained.flow
 
     def one(key: Key[Array, ""], steps: Array) -> Weights:
         scale = _scale(run.config, guidance, steps) if guidance else 0.0
-        flow = dataclasses.replace(how, guidance=scale).guided(trained.flow, key)
-        point = sample_in_steps(flow, trained.field, key, SOLVERS[solver], steps)
+        flow = dataclasses.replace(how, guidance=scale).guided(trained, key)
+        point = sample_in_steps(flow, key, SOLVERS[solver], steps)
         return run.parts.form.decode(point)
 
     return jax.jit(lambda key, steps: how.each(lambda k: one(k, steps), key))
 
 
-def sample_in_steps(
-    flow: Flow, field: Field, key: Key[Array, ""], solver: MakeSolver, steps: Array
-) -> Place:
+def sample_in_steps(flow: Flow, key: Key[Array, ""], solver: MakeSolver, steps: Array) -> Place:
     """As `flow.sample` in equal steps, whose number need not be known when this is compiled."""
     how = Integrator(2, solver, lambda _: jnp.stack([0.0, 1 - 1 / steps, 1.0]))
-    term = diffrax.ODETerm(lambda t, x, _: flow.velocity(field, t, x))
+    term = diffrax.ODETerm(lambda t, x, _: flow.velocity(t, x))
 
     def step(i: Array, x: Place) -> Place:
         times = jnp.stack([i, i + 1]) / steps
         return jax.tree.map(lambda a: a[-1], how.solve(flow.space, term, x, times).ys)
 
     end = steps - 1 if flow.prediction.lands else steps
-    return flow.land(field, jax.lax.fori_loop(0, end, step, flow.prior.sample(key)), how)
+    return flow.land(jax.lax.fori_loop(0, end, step, flow.prior.sample(key)), how)

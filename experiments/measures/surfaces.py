@@ -25,7 +25,7 @@ from experiments.measures.base import Point
 from experiments.records import Figures
 from experiments.stages import Run
 from wfm.fields import MLPField
-from wfm.flows import Flow, Integrator, Velocity, rk4
+from wfm.flows import FlowMatching, Integrator, Velocity, rk4
 from wfm.flows.draws import normal_like
 from wfm.manifolds import Hyperboloid, Manifold, Sphere, Torus
 from wfm.training import flow_trainer, muon, progress_bar
@@ -115,7 +115,7 @@ def learn(
     keys = jax.random.split(jax.random.key(config.seed), 4)
     data = mixture(surface.manifold, config.data.spread, config.data.points, keys[0])
     # Velocities, because their mean is what a flow needs; end points have none on a closed surface.
-    flow = Flow(surface.manifold, prediction=Velocity())
+    matching = FlowMatching(surface.manifold, prediction=Velocity())
     field = MLPField(
         data[0],
         width=config.width,
@@ -125,7 +125,7 @@ def learn(
     )
     c = config.training
     trainer, bind, parameters = flow_trainer(
-        flow, field, muon(c.learning_rate, c.steps), batch_size=c.batch_size, decay=c.decay
+        matching, field, muon(c.learning_rate, c.steps), batch_size=c.batch_size, decay=c.decay
     )
     state = trainer.fit(
         trainer.init(parameters, keys[2]),
@@ -135,10 +135,11 @@ def learn(
         lambda state, metrics: report(int(state.step), metrics["loss"]),
     )
     how = Integrator(config.sampling.steps)
-    one = lambda key: flow.sample(bind(state.average), key, how)  # noqa: E731
+    flow = matching.flow(bind(state.average))
+    one = lambda key: flow.sample(key, how)  # noqa: E731
     samples = jax.jit(jax.vmap(one))(jax.random.split(keys[3], config.sampling.points))
     fine = Integrator(16, rk4)
-    log_prob = jax.vmap(lambda x: flow.log_prob(bind(state.average), x, fine))
+    log_prob = jax.vmap(lambda x: flow.log_prob(x, fine))
     return data, samples, jax.jit(log_prob)
 
 

@@ -21,9 +21,9 @@ from experiments.measures.base import Point
 from experiments.measures.quality import judge, quality, train_on
 from experiments.records import Figures
 from experiments.sampling import GUIDANCE_RATES, GUIDED_AT
-from experiments.stages import Run, initial_moments, make_field, make_flow, make_zoo
+from experiments.stages import Run, initial_moments, make_field, make_matching, make_zoo
 from wfm.fields import functional
-from wfm.flows import Field, Flow, Integrator, euler
+from wfm.flows import Flow, Integrator, euler
 from wfm.weights import Weights, WeightSpec
 from wfm.zoo import Schedule
 
@@ -70,7 +70,7 @@ class Lab:
         self,
         part: str,
         of: Parts,
-        start: Callable[[], tuple[Flow, Field]],
+        start: Callable[[], Flow],
         initial: Callable[[Parts], dict[str, Callable[[], Weights]]],
         places: tuple[str, ...],
     ) -> Iterator[Point]:
@@ -107,19 +107,18 @@ class Lab:
     def _samples(self) -> Weights:
         return self._draw(self.own, self._native, 0, 0.0, "end_point")
 
-    def _native(self) -> tuple[Flow, Field]:
-        return self.run.trained.flow, self.run.trained.field
+    def _native(self) -> Flow:
+        return self.run.trained.flow
 
     def _draw(
         self,
         of: Parts,
-        start: Callable[[], tuple[Flow, Field]],
+        start: Callable[[], Flow],
         steps: int,
         scale: float,
         place: str,
     ) -> Weights:
         """Samples in `steps` guided Euler steps, one gradient each, or as the config says."""
-        flow, field = start()
         how = of.sampling
         if scale:
             rate = GUIDANCE_RATES[self.run.config.sampling.guidance_rate]
@@ -129,7 +128,7 @@ class Lab:
                 guidance=rate(scale),
                 at_end_point=GUIDED_AT[place],
             )
-        return how.sampler(flow, of.form, field)(self.own.keys["sampling"])
+        return how.sampler(start(), of.form)(self.own.keys["sampling"])
 
     def _train(self, of: Parts, initial: Callable[[], Weights], rate: float, steps: int) -> Weights:
         """Networks after gradient steps whose rate goes as that of the zoo, for as many."""
@@ -168,14 +167,14 @@ class Lab:
             "from He": lambda: jax.vmap(partial(he, of.network))(keys),
         }
 
-    def _widened(self, wide: Parts) -> tuple[Flow, Field]:
+    def _widened(self, wide: Parts) -> Flow:
         """The trained flow for networks of another width, in units of that width's prior."""
         now, then = initial_moments(wide), initial_moments(self.own)
-        trained = self.run.trained
+        trained: Any = self.run.trained
         sizes = {n: size * now[n].size / then[n].size for n, size in trained.sizes.items()}
-        flow, unit = make_flow(wide, sizes)
-        bind, _ = functional(make_field(wide, flow, unit))
-        return flow, bind(trained.parameters)
+        matching, unit = make_matching(wide, sizes)
+        bind, _ = functional(make_field(wide, matching, unit))
+        return matching.flow(bind(trained.flow.field.parameters))
 
 
 def side_by_side(own: WeightSpec, wide: WeightSpec, samples: Weights) -> Weights:
