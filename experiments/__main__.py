@@ -21,7 +21,7 @@ from experiments.pages import Page, write
 from experiments.runner import check, run_study
 from experiments.store import Store
 from experiments.study import FOLDER, Study, config_module, load, names
-from experiments.workdir import Workdir
+from experiments.workdir import CELLS, Workdir
 from wfm import enable_compilation_cache
 from wfm.training import Stopped
 
@@ -86,8 +86,7 @@ def _run(argv: Sequence[str]) -> None:
 def _page(study: Study, workdir: str | None) -> None:
     target = RESULTS / study.name
     file = Path(workdir) / "records.json" if workdir else target.with_suffix(".json")
-    figures = Path(workdir) / "figures" if workdir else None
-    write(Page(study, records.read(file), target, figures))
+    write(Page(study, records.read(file), target, Path(workdir) / CELLS if workdir else None))
     print(f"Page: {target.with_suffix('.md')}")
 
 

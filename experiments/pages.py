@@ -26,13 +26,13 @@ Cell = Callable[[Sequence[Record]], str]
 class Page:
     """What blocks are made of: records, the study, and where the page and its pictures belong.
 
-    `figures` is the folder of the pictures that runs have drawn, where there are such.
+    `cells` is the folder with a folder for each cell that was run, where there is one.
     """
 
     study: "Study"
     records: Sequence[Record]
     target: Path
-    figures: Path | None = None
+    cells: Path | None = None
 
     def at(self, where: Where) -> "Page":
         """The page of the records at some coordinates."""
@@ -258,7 +258,7 @@ def seeds(found: Iterable[Record]) -> list[int]:
 
 @dataclasses.dataclass(frozen=True)
 class Picture(Block):
-    """A picture that a run has drawn: FOLDER/FILE of its figures, kept as NAME-`name`.png."""
+    """A picture that a cell's run has drawn, kept as NAME.png or NAME-`name`.png."""
 
     caption: str
     file: str
@@ -269,10 +269,10 @@ class Picture(Block):
         return f"![{self.caption}]({self._path(page).name})"
 
     def draw(self, page: Page) -> None:
-        if page.figures is None:
+        if page.cells is None:
             return
         cell = next((c for c in page.study.cells(self.at or None)), None)
-        drawn = page.figures / folder_of(cell.at if cell else {}) / self.file
+        drawn = page.cells / folder_of(cell.at if cell else {}) / self.file
         if drawn.exists():
             path = self._path(page)
             path.write_bytes(drawn.read_bytes())
@@ -283,7 +283,7 @@ class Picture(Block):
 
 
 def folder_of(at: Where) -> str:
-    """The folder of the pictures of a run at some coordinates."""
+    """The name of the folder of a cell."""
     text = "-".join(f"{name}={value}" for name, value in at.items())
     return "".join(c if c.isalnum() or c in "=-_.+" else "_" for c in text) or "run"
 

@@ -9,20 +9,20 @@ from pathlib import Path
 from experiments.pages import Page, body, padded
 from experiments.records import Record
 from experiments.study import Study
-from experiments.workdir import Workdir
+from experiments.workdir import CELLS, Workdir
 from wfm.atomic import replacing
 
 
 def tables(study: Study, found: Sequence[Record], workdir: Workdir) -> str:
     """What a terminal shows of a run: its page, without pictures."""
-    page = Page(study, found, workdir / study.name, workdir / "figures")
+    page = Page(study, found, workdir / study.name, workdir / CELLS)
     lines = [line for line in body(page).splitlines() if not line.startswith("![")]
     return padded("\n".join(lines))
 
 
 def write(study: Study, found: Sequence[Record], workdir: Workdir) -> None:
     """Write `report.html`, with all pictures inside."""
-    pictures = sorted((workdir / "figures").rglob("*.png"))
+    pictures = sorted((workdir / CELLS).rglob("*.png"))
     config = json.loads((workdir / "config.json").read_text())
     text = PAGE.format(
         title=html.escape(f"wfm run {workdir.path.name}"),

@@ -17,10 +17,12 @@ from experiments.records import Figure, Record, Source
 from experiments.stages import Run
 from experiments.store import Store
 from experiments.study import Cell, Study
-from experiments.workdir import Workdir
+from experiments.workdir import CELLS, Workdir
 from wfm.atomic import replacing
 
 FIGURES = "figures.json"
+RECORDS = "records.json"
+LEFT = ("*.png", "samples.safetensors", "trajectories", "flow")  # for whoever looks into a cell
 
 
 def run_study(
@@ -34,18 +36,20 @@ def run_study(
     for number, cell in enumerate(cells):
         if len(cells) > 1:
             print(f"\n{text(cell.at)} ({number + 1} of {len(cells)})", flush=True)
-        records.save(_file(workdir, cell), measure(cell, kept, workdir))
+        found = measure(cell, kept, folder(workdir, cell))
+        records.save(folder(workdir, cell) / RECORDS, found)
         jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
     # Those of earlier calls, too, in the order of the study.
-    files = [_file(workdir, cell) for cell in study.cells(only, every=True)]
+    files = [folder(workdir, cell) / RECORDS for cell in study.cells(only, every=True)]
     found = [record for file in files if file.exists() for record in records.read(file)]
-    records.save(workdir / "records.json", found)
+    records.save(workdir / RECORDS, found)
     report.write(study, found, workdir)
     return found
 
 
-def _file(workdir: Workdir, cell: Cell) -> Path:
-    return workdir / "cells" / f"{folder_of(cell.at)}.json"
+def folder(workdir: Workdir, cell: Cell) -> Path:
+    """Where the records, pictures, samples and flow of a cell are left."""
+    return workdir / CELLS / folder_of(cell.at)
 
 
 def check(cells: Sequence[Cell], kept: Store) -> None:
@@ -57,22 +61,35 @@ def check(cells: Sequence[Cell], kept: Store) -> None:
             if m.stage:
                 _ = run.parts
             m.check(run)
+            both = {n for point in m.points(run) for n in point.at} & cell.at.keys()
+            if both:
+                raise UsageError(
+                    f"rows and the measure {name!r} both have a coordinate {min(both)!r}; rename "
+                    "that of the rows"
+                )
 
 
-def measure(cell: Cell, kept: Store, workdir: Workdir) -> list[Record]:
-    """The records of one cell, and of what its stages took; its pictures go to the workdir."""
+def measure(cell: Cell, kept: Store, place: Path) -> list[Record]:
+    """The records of one cell, and of what its stages took; pictures and more go to `place`."""
     run, found, entries = Run(cell.config, kept), [], []
-    figures = workdir / "figures" / folder_of(cell.at)
     for name in cell.measures:
         reads = {"measure": name} | MEASURES[name].reads(run)
         for point in MEASURES[name].points(run):
-            entry = kept.get(name, reads | {"at": dict(point.at)}, partial(_make, point))
-            entries.append(entry)
-            found += _records(entry, cell, point)
-            for picture in sorted(entry.glob("*.png")):
-                figures.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(picture, figures / picture.name)
-    return found + list(_costs(run.entries(), entries, cell))
+            entries.append(kept.get(name, reads | {"at": dict(point.at)}, partial(_make, point)))
+            found += _records(entries[-1], cell, point)
+    stages = run.entries() if any(MEASURES[name].stage for name in cell.measures) else []
+    for entry in (*stages, *entries):
+        for left in (path for pattern in LEFT for path in entry.glob(pattern)):
+            _copy(left, place / left.name)
+    return found + list(_costs(stages, entries, cell))
+
+
+def _copy(old: Path, new: Path) -> None:
+    new.parent.mkdir(parents=True, exist_ok=True)
+    if old.is_dir():
+        shutil.copytree(old, new, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(old, new)
 
 
 def _make(point: Point, folder: Path) -> None:
@@ -84,8 +101,6 @@ def _make(point: Point, folder: Path) -> None:
 
 def _records(entry: Path, cell: Cell, point: Point) -> Iterator[Record]:
     about = store.about(entry)
-    if both := cell.at.keys() & point.at.keys():
-        raise UsageError(f"rows of the study have the coordinate {min(both)!r}, as the measure has")
     at, source = {**cell.at, **point.at}, Source(**about["source"])
     for metric, figure in json.loads((entry / FIGURES).read_text()).items():
         yield Record(at, metric, *figure, seconds=about["seconds"], source=source)

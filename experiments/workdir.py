@@ -14,7 +14,7 @@ from experiments.command import UsageError, differences
 from experiments.study import Study
 from wfm.atomic import replacing
 
-FOLDERS = ("cells", "figures")
+CELLS = "cells"  # the folder with what is left of each of them
 FILES = ("config.json", "records.json", "report.html")
 DAMAGED = "is damaged; delete it to have it made again, or choose another --workdir"
 
@@ -37,11 +37,10 @@ class Workdir:
             ) from None
 
     def _open(self, config: dict[str, Any]) -> None:
-        for name in FOLDERS:
-            if (self.path / name).exists() and not (self.path / name).is_dir():
-                raise UsageError(
-                    f"{self.path / name} is a file where the run keeps a folder; move it away"
-                )
+        if (self.path / CELLS).exists() and not (self.path / CELLS).is_dir():
+            raise UsageError(
+                f"{self.path / CELLS} is a file where the run keeps a folder; move it away"
+            )
         for name in FILES:
             if (self.path / name).is_dir():
                 raise UsageError(
