@@ -296,7 +296,7 @@ def test_curves_and_the_legend_name_what_is_drawn(figure, tmp_path):
     assert path == tmp_path / "tried.png"
     assert CURVES.markdown(page(target=tmp_path / "tried")) == "![Loss against steps](tried.png)"
     (legend,) = drawn.legends
-    assert [t.get_text() for t in legend.get_texts()] == ["euler", "adam"]
+    assert [t.get_text() for t in legend.get_texts()] == ["euler", "adam", "trained networks"]
     first, second = drawn.axes
     assert [axes.get_title() for axes in drawn.axes] == ["a", "b"]
     lines = [tuple(map(list, line.get_data())) for line in first.lines]
