@@ -62,7 +62,8 @@ class WeightSpec:
 
     @functools.cached_property
     def _value(self) -> tuple[Any, ...]:
-        return tuple(self.groups.items()), tuple(self.arrays.items()), self.activations
+        arrays = tuple((name, tuple(axes)) for name, axes in self.arrays.items())
+        return tuple(self.groups.items()), arrays, self.activations
 
     def __hash__(self) -> int:
         return hash(self._value)
