@@ -1,6 +1,6 @@
 """What benchmarks count, run and write."""
 
-import json
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs.bench import get_config
-from experiments.bench import __main__ as bench
+from experiments import records
 from experiments.bench import flops, jax_cases
 from experiments.bench.flops import product_flops
-from experiments.command import main
-from experiments.publish.bench import slopes
+from experiments.bench.page import slopes
+from experiments.measures import bench as measure
+from experiments.runner import run_study
+from experiments.store import Store
+from experiments.study import load
+from experiments.workdir import Workdir
 
 TINY = {"widths": [3, 4, 2], "width": 4, "depth": 1}
 
@@ -51,28 +54,27 @@ def test_cases_measure_what_they_say(attention, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_after_its_last_finished_case(tmp_path, monkeypatch, capsys):
+def test_cases_run_in_processes_of_their_own_once(tmp_path, monkeypatch, capsys):
     case = {"module": "jax_cases", "case": "coupling", "env": {}}
     options = {"name": "ot", "widths": [3, 4, 2], "batch": 4}
-    config = ConfigDict({"seed": 0})
-    config.cases = {"one": case | {"options": options}, "bad": case | {"options": {"batch": 0}}}
-    bench.run(config, str(tmp_path))
-    found = json.loads((tmp_path / "results.json").read_text())["cases"]
-    assert found["one"]["seconds"]["median"] > 0
-    assert "TypeError" in found["bad"]["error"]
-    monkeypatch.setattr(bench, "_figures", lambda case: pytest.fail("ran again"))
-    bench.run(config, str(tmp_path))
-    assert capsys.readouterr().out.count("one: ") == 2
+    cases = {"one": case | {"options": options}, "bad": case | {"options": {"batch": 0}}}
+    base = ConfigDict({"seed": 0, "cases": cases})
+    study = dataclasses.replace(load("bench"), base=base, page=())
+
+    def run():
+        return run_study(study, Workdir(tmp_path / "run", study), Store(tmp_path / "store"))
+
+    found = run()
+    (median,) = records.where(found, {"case": "one", "metric": "seconds median"})
+    assert median.value > 0
+    (bad,) = records.where(found, {"case": "bad", "metric": "failed"})
+    assert bad.value == 1
+    assert "TypeError" in capsys.readouterr().out
+    monkeypatch.setattr(measure, "_figures", lambda *_: pytest.fail("ran again"))
+    assert run() == found
 
 
 def test_every_case_of_the_config_exists():
-    for name, case in get_config().cases.items():
+    for name, case in load("bench").base.cases.items():
         if case.module == "jax_cases":
             assert callable(getattr(jax_cases, case.case)), name
-
-
-def test_bad_commands(tmp_path):
-    with pytest.raises(SystemExit, match="unknown config key"):
-        main(
-            bench.run, ["x", "--config=configs/bench.py", f"--workdir={tmp_path}", "--config.no=1"]
-        )

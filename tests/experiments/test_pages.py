@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from configs import transfer
 from experiments import curves
 from experiments import records as r
-from experiments.bench.page import slopes
 from experiments.curves import Curves, Dots
 from experiments.labels import label
 from experiments.measures import pictures
@@ -90,7 +89,11 @@ ONE, SPREAD = [RECORDS[0]], r.over_seeds(RECORDS[2:4])
         (total(1), RECORDS[4:6], "1,235.5"),
         (joined("metric", {"accuracy": number(2), "loss": number(1)}), RECORDS[:2], "0.75 / 0.5"),
         (joined("metric", {"accuracy": number(2), "none": number(1)}), RECORDS[:2], "0.75"),
-        (joined("metric", {"loss": number(1), "accuracy": number(2)}, ", "), RECORDS[:2], "0.5, 0.75"),
+        (
+            joined("metric", {"loss": number(1), "accuracy": number(2)}, ", "),
+            RECORDS[:2],
+            "0.5, 0.75",
+        ),
     ],
 )
 def test_what_a_cell_says(cell, found, text):
@@ -290,7 +293,10 @@ def test_curves_and_the_legend_name_what_is_drawn(figure, tmp_path):
             ("b", "adam", 4, 3.0),
         )
     ]
-    points += [record(0.4, flow="a", way="zoo"), record(9.0, metric="accuracy", flow="a", way="zoo")]
+    points += [
+        record(0.4, flow="a", way="zoo"),
+        record(9.0, metric="accuracy", flow="a", way="zoo"),
+    ]
     CURVES.draw(page(found=points, target=tmp_path / "tried"))
     ((drawn, path),) = figure
     assert path == tmp_path / "tried.png"
@@ -389,12 +395,6 @@ def test_runs_of_several_seeds_are_seen_as_one():
     assert "### fashion_mnist" in text
     # The error is the standard error of three seeds.
     assert "| from He | 0.6000 ± 0.0577 / 0.3000 / 0.75 (0.1) |" in text
-
-
-def test_growth_is_fitted_by_powers():
-    weights = np.array([300.0, 1e4, 1e5, 1e6])
-    rows = np.stack([weights, 3 * weights, 0.1 * weights**1.5], 1)
-    np.testing.assert_allclose(slopes(rows), (1.0, 1.5), rtol=1e-6)
 
 
 def test_blocks_are_separate_and_the_date_is_named_once():

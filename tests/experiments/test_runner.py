@@ -17,7 +17,9 @@ from experiments.store import Store
 from experiments.study import Row, Study
 from experiments.workdir import Workdir
 
-PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 PAGE = (
     Table("flow", ("flow",), (metric("loss", "loss", number(1)),), {"set": "samples"}),
     Picture("a dot", "dot.png", at={"flow": "b"}),

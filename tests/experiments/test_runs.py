@@ -127,9 +127,7 @@ def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path):
     assert times(kept, "*") == made
     alone = demo("c")
     assert alone.returncode == 0, alone.stderr
-    figures = [
-        (x.at, x.metric, x.value, x.std, x.error) for x in found if x.metric not in COST
-    ]
+    figures = [(x.at, x.metric, x.value, x.std, x.error) for x in found if x.metric not in COST]
     for other in ("b", "c"):
         repeated = records.read(tmp_path / other / "records.json")
         assert figures == [
@@ -276,12 +274,16 @@ def test_what_was_tried_becomes_a_page(tmp_path, store, images, monkeypatch):
     study = of_tiny("mnist_ablation", rows=tuple(rows), averages=AVERAGES, **MANY)
     made = times(store, "zoo", "train", "sample", "quality", "together")
     found, text = run(study, tmp_path, store)
-    sets = {"set": "samples", "averaged": None, "study": "tried", "change": "base", "guidance": None}
+    sets = {
+        "set": "samples",
+        "averaged": None,
+        "study": "tried",
+        "change": "base",
+        "guidance": None,
+    }
     accuracy, spread = one(found, "accuracy", **sets).value, one(found, "accuracy", **sets).std
     expected = "where all rows start"
-    assert re.search(
-        rf"\| base \| {expected} \| .*\| {accuracy:.4f} ± {spread:.3f} \|", text
-    ), text
+    assert re.search(rf"\| base \| {expected} \| .*\| {accuracy:.4f} ± {spread:.3f} \|", text), text
     assert "Best by validation accuracy (0." in text
     assert "Best by validation accuracy" in report.tables(study, found, Workdir(tmp_path, study))
     assert not empty(text)
@@ -315,7 +317,9 @@ def test_times_from_which_nothing_is_left_are_refused(times, store, images):
 @pytest.mark.parametrize("numbers", [(1, 64), (0, 2)])
 def test_more_networks_than_there_are_cannot_be_averaged(numbers, store, images):
     study = of_tiny("mnist", rows=ON_MNIST[:1], averages=numbers)
-    with pytest.raises(Exception, match=r"averages asks for \d to \d+ networks, of 5 samples and 6"):
+    with pytest.raises(
+        Exception, match=r"averages asks for \d to \d+ networks, of 5 samples and 6"
+    ):
         check(study.cells(), Store(store))
 
 

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wfm.errors import UserError
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -73,7 +75,7 @@ class _Encoder:
         parts = _parts(value, where)
         name = self.classes.name(type(value))
         if parts is None or name is None:
-            raise ValueError(
+            raise UserError(
                 f"{where} cannot be saved: {type(value).__name__} is no public class of "
                 f"{', '.join(self.classes.packages)}"
             )
@@ -86,7 +88,7 @@ class _Encoder:
     @encode.register
     def _(self, value: jax.Array | np.ndarray | np.generic, where: str) -> Any:
         if jnp.issubdtype(value.dtype, jax.dtypes.extended):
-            raise ValueError(f"{where} cannot be saved: it holds {value.dtype}, not numbers")
+            raise UserError(f"{where} cannot be saved: it holds {value.dtype}, not numbers")
         self.arrays[where] = np.asarray(value, order="C")
         return {"array": where}
 
@@ -105,7 +107,7 @@ class _Encoder:
     @encode.register
     def _(self, value: Mapping, where: str) -> Any:
         if not all(isinstance(key, str) for key in value):
-            raise ValueError(f"{where} cannot be saved: its keys are not all strings")
+            raise UserError(f"{where} cannot be saved: its keys are not all strings")
         return {"dict": {key: self.encode(v, f"{where}.{key}") for key, v in value.items()}}
 
 
@@ -115,7 +117,7 @@ def _parts(value: Any, where: str) -> Mapping[str, Any] | None:
         try:
             return value.describe()
         except ValueError as error:
-            raise ValueError(f"{where} cannot be saved: {error}") from None
+            raise UserError(f"{where} cannot be saved: {error}") from None
     if not isinstance(value, eqx.Module):
         return None
     return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -140,6 +142,6 @@ def decode(value: Any, arrays: Mapping[str, np.ndarray], classes: Classes) -> An
 def _made(name: str, content: Any, arrays: Mapping[str, np.ndarray], classes: Classes) -> Any:
     cls = classes.find(name)
     if cls is None:
-        raise ValueError(f"there is no class {name} in this version of wfm; install the one needed")
+        raise UserError(f"there is no class {name} in this version of wfm; install the one needed")
     parts = {part: decode(v, arrays, classes) for part, v in content.items()}
     return getattr(cls, "made_from", cls)(**parts)

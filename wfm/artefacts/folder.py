@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +12,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from wfm.artefacts.encoding import Classes, decode, encode
+from wfm.atomic import replacing
 from wfm.digest import digest
+from wfm.errors import UserError
 
 FORMAT = 1
 ARRAYS = "parameters.safetensors"
@@ -23,9 +23,8 @@ ARRAYS = "parameters.safetensors"
 def write(folder: str | Path, name: str, objects: Mapping[str, Any], classes: Classes) -> None:
     """Write `objects` to a folder: `name`.json, and their arrays in `parameters.safetensors`.
 
-    They are written to a temporary folder beside it, which is then renamed. An older artefact of
-    this name is replaced: a process killed just then leaves both in the temporary folder. Raises
-    `ValueError` for what cannot be saved, and for folders that hold other files.
+    An older artefact of this name is replaced. Raises `ValueError` for what cannot be saved, and
+    for folders that hold other files.
     """
     folder = Path(folder).absolute()
     encoded = {key: encode(value, key, classes) for key, value in objects.items()}
@@ -39,20 +38,10 @@ def write(folder: str | Path, name: str, objects: Mapping[str, Any], classes: Cl
     }
     record = {"format": FORMAT, "digest": _digest_of_json(content), "content": content}
     _check_free(folder, {ARRAYS, f"{name}.json"})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    new = beside / "new"
-    try:
+    with replacing(folder) as new:
         new.mkdir()
         save_file(arrays, new / ARRAYS)
-        (new / f"{name}.json").write_text(json.dumps(record))
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    if folder.exists():
-        folder.rename(beside / "old")
-    new.rename(folder)
-    shutil.rmtree(beside, ignore_errors=True)
+        (new / f"{name}.json").write_text(json.dumps(record, indent=1))
 
 
 def read(folder: str | Path, name: str, classes: Classes, key: str) -> Any:
@@ -60,25 +49,25 @@ def read(folder: str | Path, name: str, classes: Classes, key: str) -> Any:
     record = _record(Path(folder) / f"{name}.json", name)
     content = record.get("content") or {}
     if record.get("digest") != _digest_of_json(content):
-        raise ValueError(f"{Path(folder) / name}.json is damaged: it is not what was saved")
+        raise UserError(f"{Path(folder) / name}.json is damaged: it is not what was saved")
     arrays = _arrays(Path(folder) / ARRAYS, content["arrays"])
     try:
         return decode(content["objects"][key], arrays, classes)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} cannot be rebuilt: {error}") from error
+        raise UserError(f"{folder} cannot be rebuilt: {error}") from error
 
 
 def _record(path: Path, name: str) -> dict[str, Any]:
     """The JSON of a format that can be read."""
     if not path.is_file():
-        raise ValueError(f"there is no saved {name} in {path.parent}: {path.name} is missing")
+        raise UserError(f"there is no saved {name} in {path.parent}: {path.name} is missing")
     try:
         record = json.loads(path.read_bytes())
         number = int(record["format"])
     except (ValueError, TypeError, KeyError):
-        raise ValueError(f"{path} is damaged: it is not the JSON that was saved") from None
+        raise UserError(f"{path} is damaged: it is not the JSON that was saved") from None
     if number > FORMAT:
-        raise ValueError(
+        raise UserError(
             f"{path} has format {number}, and this version of wfm reads none beyond {FORMAT}; "
             "install a newer one"
         )
@@ -88,23 +77,23 @@ def _record(path: Path, name: str) -> dict[str, Any]:
 def _arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
     """The arrays, if they are those that were saved."""
     if not path.is_file():
-        raise ValueError(f"{path} is missing; copy the folder as a whole")
+        raise UserError(f"{path} is missing; copy the folder as a whole")
     try:
         arrays = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged: it cannot be read ({error})") from error
+        raise UserError(f"{path} is damaged: it cannot be read ({error})") from error
     if digest(arrays) != expected:
-        raise ValueError(f"{path} is damaged: it does not hold the arrays that were saved")
+        raise UserError(f"{path} is damaged: it does not hold the arrays that were saved")
     return arrays
 
 
 def _check_free(folder: Path, ours: set[str]) -> None:
     """Raise `ValueError` unless nothing is there, or an artefact that may be replaced."""
     if folder.is_file():
-        raise ValueError(f"{folder} is a file where a folder is to be; choose another name")
+        raise UserError(f"{folder} is a file where a folder is to be; choose another name")
     others = sorted({path.name for path in folder.glob("*")} - ours)
     if others:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds other files, such as {others[0]}, which saving would remove; choose a "
             "folder of its own"
         )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
+from wfm.errors import UserError
 from wfm.manifolds import Point
 
 
@@ -41,7 +42,7 @@ class Bound(eqx.Module):
         places = {_place(path): a for path, a in jax.tree_util.tree_leaves_with_path(like)}
         shapes = [{name: a.shape for name, a in part.items()} for part in (places, parameters)]
         if shapes[0] != shapes[1]:
-            raise ValueError(f"the parameters are not those of a {type(module).__name__}")
+            raise UserError(f"the parameters are not those of a {type(module).__name__}")
         leaves = [jnp.asarray(parameters[place]) for place in places]
         bind: Any = partial(cls, definition)
         return bind(jax.tree.unflatten(jax.tree.structure(like), leaves))

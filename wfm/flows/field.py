@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 
+from wfm.errors import UserError
 from wfm.manifolds import Point
 
 Field = Callable[[Any, Point], Point]
@@ -23,7 +24,7 @@ class Function(eqx.Module):
         return self.function(*args)
 
     def describe(self) -> dict[str, Any]:
-        raise ValueError("a plain function is code; use a field of wfm.fields, by `functional`")
+        raise UserError("a plain function is code; use a field of wfm.fields, by `functional`")
 
 
 def as_tree(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wfm import artefacts
+from wfm.errors import UserError
 from wfm.flows.flow import CLASSES, NAME, Flow
 
 
@@ -19,7 +20,7 @@ def load_flow(folder: str | Path) -> Flow:
     """
     flow = artefacts.read(folder, NAME, CLASSES, "flow")
     if not isinstance(flow, Flow):
-        raise ValueError(f"{folder} holds no flow but a {type(flow).__name__}; check the path")
+        raise UserError(f"{folder} holds no flow but a {type(flow).__name__}; check the path")
     return jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, flow)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from wfm import artefacts
+from wfm.errors import UserError
 from wfm.flows import steps
 from wfm.flows.field import Field, as_tree
 from wfm.flows.guidance import Guided, Objective
@@ -97,7 +98,7 @@ class Flow(eqx.Module):
             term = diffrax.ODETerm(lambda t, x, _: self.velocity(t, x))
             return integrator.solve(self.space, term, x0, times, **options)
         if key is None:
-            raise ValueError("noise is random: give a key")
+            raise UserError("noise is random: give a key")
         motion = Motion(self.space, self.prior, self.velocity, self.independent)
         terms, wrap = noise.prepare(motion, x0, key)
         return integrator.solve(self.space, terms, x0, times, wrap, **options)
@@ -164,7 +165,7 @@ class Flow(eqx.Module):
         """
         self._check_density()
         if self.prediction.jumps(x):
-            raise ValueError(
+            raise UserError(
                 "the guide's objective draws a batch at every time, so its flow is no differential "
                 "equation, and other steps lead elsewhere; use sampler_log_prob with the "
                 "integrator that samples, or an objective that does not use its key"
@@ -243,7 +244,7 @@ class Flow(eqx.Module):
 
     def _check_density(self) -> None:
         if self.space.dim != self.target.dim:
-            raise ValueError(
+            raise UserError(
                 f"samples are projected from {self.space.dim} dimensions to {self.target.dim}, so "
                 "they have no density; use a flow whose paths run where the data live"
             )
@@ -252,7 +253,7 @@ class Flow(eqx.Module):
         """The steps that `integrate` takes."""
         self._check_density()
         if integrator.controller is not None:
-            raise ValueError(
+            raise UserError(
                 "adaptive steps depend on where they start, so they are no map with a density; "
                 "give a fixed number of steps, or use log_prob for the flow's own density"
             )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from wfm.errors import UserError
 from wfm.flows.field import as_tree
 from wfm.flows.prediction import OnPath, Prediction, Spaces, Unit
 from wfm.manifolds import Point, Tangent
@@ -37,10 +38,10 @@ class Guided(Prediction):
 
     def __check_init__(self):
         if isinstance(self.scale, float | int) and not math.isfinite(self.scale):
-            raise ValueError(f"the scale of guidance must be finite, got {self.scale}")
+            raise UserError(f"the scale of guidance must be finite, got {self.scale}")
 
     def describe(self) -> dict[str, Any]:
-        raise ValueError(
+        raise UserError(
             "guidance goes down an objective, which is code; save the flow that is guided, and "
             "guide it again when it is loaded"
         )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import lineax
 from jaxtyping import Array, Key
 
+from wfm.errors import UserError
 from wfm.flows.draws import normal_like
 from wfm.flows.prior import Prior
 from wfm.manifolds import Manifold, Point, Tangent
@@ -54,11 +55,11 @@ class TangentNoise(Noise):
 
     def __check_init__(self):
         if not self.scale >= 0:
-            raise ValueError(
+            raise UserError(
                 f"scale is a standard deviation and cannot be negative, got {self.scale}"
             )
         if not 0 <= self.start < self.end <= 1:
-            raise ValueError(
+            raise UserError(
                 f"noise needs a window with 0 ≤ start < end ≤ 1, got {self.start} to {self.end}"
             )
 
@@ -119,11 +120,11 @@ class ScoreNoise(Noise):
 
     def __check_init__(self):
         if not self.rate >= 0:
-            raise ValueError(f"the rate of noise cannot be negative, got {self.rate}")
+            raise UserError(f"the rate of noise cannot be negative, got {self.rate}")
 
     def prepare(self, motion: Motion, x0: Point, key: Key[Array, ""]) -> tuple[Any, Wrap]:
         if not (motion.space.is_vector_space and motion.independent):
-            raise ValueError(
+            raise UserError(
                 "the score follows from the velocity only in flat space and with the independent "
                 "coupling; use TangentNoise"
             )

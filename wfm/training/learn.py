@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from wfm.batching import map_batched
 from wfm.checks import is_float, non_finite_rows, numbers, some
+from wfm.errors import UserError
 from wfm.fields import Bound, functional
 from wfm.flows import Flow, FlowMatching
 from wfm.manifolds import Manifold, Point
@@ -87,7 +88,7 @@ def _check_stack(manifold: Manifold, points: Any, what: str) -> None:
     _check_shapes(manifold, points, what)
     check_rows(points)
     if rows := non_finite_rows(points):
-        raise ValueError(
+        raise UserError(
             f"{what} are NaN or infinite in {len(rows)} rows ({some(rows)}); leave them out"
         )
     try:
@@ -95,7 +96,7 @@ def _check_stack(manifold: Manifold, points: Any, what: str) -> None:
     except NotImplementedError:
         return
     if off is not None and (rows := np.flatnonzero(~(off <= OFF)).tolist()):
-        raise ValueError(
+        raise UserError(
             f"{what} are off the manifold in {len(rows)} of {len(off)} rows ({some(rows)}), by up "
             f"to {off.max():.2g} of their size; give points, as `form.encode` or "
             "`manifold.project` make them"
@@ -111,20 +112,20 @@ def _check_shapes(manifold: Manifold, points: Any, what: str) -> None:
     mine, its = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (points, like))
     if mine.keys() != its.keys():
         names = [", ".join(map(_name, part)) or "nothing" for part in (mine, its)]
-        raise ValueError(
+        raise UserError(
             f"{what} have arrays for {names[0]}, and points of the flow for {names[1]}; encode "
             "weights with the form that the flow's manifold is of"
         )
     if all(jnp.shape(a) == its[path].shape for path, a in mine.items()):
-        raise ValueError(f"{what} are one point; stack many of them along a new first axis")
+        raise UserError(f"{what} are one point; stack many of them along a new first axis")
     for path, a in mine.items():
         if jnp.ndim(a) < 1 or jnp.shape(a)[1:] != its[path].shape:
-            raise ValueError(
+            raise UserError(
                 f"{what}{jax.tree_util.keystr(path)} have shape {jnp.shape(a)}; stacked points "
                 f"have ({', '.join(['n', *map(str, its[path].shape)])})"
             )
         if not is_float(a):
-            raise ValueError(
+            raise UserError(
                 f"{what}{jax.tree_util.keystr(path)} are {a.dtype}; give floating-point numbers"
             )
 
