@@ -11,15 +11,6 @@ from wfm.training import Diverged
 from wfm.weights import load_weights, mlp
 
 FILES = sorted((Path(__file__).parent.parent / "wfm").rglob("*.py"))
-# Not converted yet.
-LEFT = {
-    "flows/flow.py",
-    "flows/guidance.py",
-    "flows/noise.py",
-    "flows/prediction.py",
-    "flows/prior.py",
-    "training/learn.py",
-}
 
 
 def raised(path):
@@ -31,8 +22,7 @@ def raised(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(FILES[0].parent)))
 def test_refusals_are_user_errors(path):
-    name = path.relative_to(FILES[0].parent).as_posix()
-    assert name in LEFT or not raised(path) & {"ValueError", "FileNotFoundError", "RuntimeError"}
+    assert not raised(path) & {"ValueError", "FileNotFoundError", "RuntimeError"}
 
 
 def test_user_errors_are_caught_as_before(tmp_path):

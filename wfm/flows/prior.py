@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Key
 
+from wfm.errors import UserError
 from wfm.manifolds import Manifold, Point
 from wfm.manifolds.base import Scalar
 
@@ -54,7 +55,7 @@ class Pushforward(Prior):
         return self.map(self.base.sample(key))
 
     def describe(self) -> dict[str, Any]:
-        raise ValueError("the map of a Pushforward prior is code")
+        raise UserError("the map of a Pushforward prior is code")
 
     def log_prob(self, x: Point) -> Scalar:
         raise NotImplementedError(
