@@ -1,4 +1,4 @@
-"""The command line: what it refuses in a sentence, what `--help` tells, and the memory it counts."""
+"""The command line: what it refuses in a sentence, what `--help` tells, what memory it counts."""
 
 import json
 import re

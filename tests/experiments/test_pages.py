@@ -58,7 +58,10 @@ RECORDS = [
 ]
 
 
-def page(*blocks, found=RECORDS, target=None, cells=None, rows=(Row({}),)):
+ROWS = (Row({}),)
+
+
+def page(*blocks, found=RECORDS, target=None, cells=None, rows=ROWS):
     study = Study("tried", ConfigDict({"seed": 0}), (), rows, page=blocks)
     return Page(study, found, target or "unused", cells)  # type: ignore
 

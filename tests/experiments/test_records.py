@@ -71,7 +71,7 @@ def test_damaged_records_are_named(damage, tmp_path):
 
 
 def test_records_that_are_not_there(tmp_path):
-    with pytest.raises(UsageError, match="there are no records at .*; run the study first"):
+    with pytest.raises(UsageError, match=r"there are no records at .*; run the study first"):
         read(tmp_path / "records.json")
 
 
