@@ -100,7 +100,8 @@ def functions(public):
     if not inspect.isclass(public):
         return {public.__name__: public} if inspect.isfunction(public) else {}
     members = {n: getattr(m, "__func__", m) for n, m in vars(public).items() if n[0] != "_"}
-    members |= {n: vars(public)[n] for n in ("__init__", "__call__") if n in vars(public)}
+    written = () if getattr(public, "_is_protocol", False) else ("__init__", "__call__")
+    members |= {n: vars(public)[n] for n in written if n in vars(public)}
     members = {n: m.fget if isinstance(m, property) else m for n, m in members.items()}
     return {n: m for n, m in members.items() if inspect.isfunction(m)}
 

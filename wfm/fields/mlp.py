@@ -11,6 +11,7 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from wfm.errors import UserError
 from wfm.fields.embedding import FREQUENCIES, fourier_features
 from wfm.manifolds import Point
 
@@ -62,7 +63,7 @@ class MLPField(nnx.Module):
     def describe(self) -> dict[str, Any]:
         """What `made_from` makes a field of this kind from."""
         if self.coordinates is not _as_they_are:
-            raise ValueError("the coordinates of an MLPField are code")
+            raise UserError("the coordinates of an MLPField are code")
         shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in self.shapes]
         unflatten = self.structure.unflatten
         return {

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
+from wfm.errors import UserError
 from wfm.flows.draws import rademacher_like
 from wfm.flows.likelihood import Divergence, Linear, coordinates
 from wfm.manifolds import Manifold, Point
@@ -112,7 +113,7 @@ def log_prob(
 def known(log_prob: Scalar) -> Scalar:
     """`log_prob`, unless it is known to be NaN now, not when compiled code runs."""
     if not isinstance(log_prob, Tracer) and jnp.isnan(log_prob):
-        raise ValueError(
+        raise UserError(
             "the sampler has no known density here: a step is too long to be undone, may take "
             "several points to one, or rounding hides where it started; take more steps, guide "
             "less, use Exact for Hutchinson, or double precision"
