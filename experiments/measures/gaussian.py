@@ -6,7 +6,7 @@ the ideal prediction E[x₁ | x_t] and a learned one. Both are integrated with t
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def _keys(run: Run) -> Key[Array, " 4"]:
     return jax.random.split(jax.random.key(run.config.seed), 4)
 
 
-@cache
+@lru_cache(maxsize=16)
 def _values(run: Run, field: str, way: str) -> np.ndarray:
     """All weights of each sample, as rows."""
     flow, how = _flows(run)[field], ways(run.config)[way]

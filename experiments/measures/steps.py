@@ -6,7 +6,7 @@ networks trained for as many gradient steps, from the prior and from unguided sa
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def _scale(config: Config, guidance: float, steps: ArrayLike) -> Callable[[Array
     return rate(jnp.minimum(guidance, LARGEST_RATE * steps))
 
 
-@cache
+@lru_cache(maxsize=16)
 def _sampler(run: Run, solver: str, guidance: float) -> Callable[[Key[Array, ""], int], Weights]:
     """From a key and a number of steps to new networks, compiled once for all numbers."""
     how, trained = run.parts.sampling, run.trained.flow
