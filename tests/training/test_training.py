@@ -10,8 +10,9 @@ import optax
 import pytest
 from flax.nnx import Rngs
 
-from wfm.fields import RelationalTransformer
-from wfm.flows import FlowMatching
+from wfm.fields import MLPField, RelationalTransformer
+from wfm.flows import FlowMatching, Velocity
+from wfm.manifolds import Euclidean
 from wfm.training import (
     Checkpoints,
     Diverged,
@@ -19,6 +20,7 @@ from wfm.training import (
     Trainer,
     adam,
     flow_trainer,
+    learn,
     muon,
     progress_bar,
 )
@@ -184,3 +186,23 @@ def test_metrics_are_json_lines(tmp_path, capsys):
         bar.update(5, "loss 0.5")
         bar.update(10)
     assert "10/10" in capsys.readouterr().err
+
+
+def test_what_is_learned_is_a_flow_and_its_losses_and_the_key_decides():
+    space = Euclidean((2,), std=0.5)
+    matching = FlowMatching(space, prediction=Velocity())
+    module = MLPField(jnp.zeros(2), width=8, depth=1, rngs=Rngs(0))
+
+    def learned(key):
+        return learn(matching, module, DATA, key, steps=120, batch_size=32, decay=0.9)
+
+    flow, losses = learned(KEY)
+    assert losses.shape == (3,)  # two reports of 50 steps, one of 20
+    assert losses[-1] < 0.5 * losses[0]
+    mean = jax.jit(lambda flow: jax.vmap(flow.sample)(jax.random.split(KEY, 500)).mean(0))
+    assert abs(mean(flow) - DATA.mean(0)).max() < 1  # from 3 away
+    again, _ = learned(KEY)
+    other, _ = learned(jax.random.key(1))
+    assert jax.tree.structure(flow) == jax.tree.structure(other)
+    chex.assert_trees_all_equal(flow, again)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (flow, other)), strict=True))

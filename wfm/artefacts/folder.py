@@ -45,7 +45,7 @@ def write(folder: str | Path, name: str, objects: Mapping[str, Any], classes: Cl
     try:
         new.mkdir()
         save_file(arrays, new / ARRAYS)
-        (new / f"{name}.json").write_text(json.dumps(record, indent=1))
+        (new / f"{name}.json").write_text(json.dumps(record))
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
