@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 EXAMPLES = Path(__file__).parent
 SECONDS = 1800  # for one cell, on a machine that is busy
@@ -25,6 +26,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
         timeout=SECONDS,
         kernel_name="python3",
         record_timing=False,
+        config=Config({"KernelManager": {"transport": "ipc"}}),  # no port that others can see
         resources={"metadata": {"path": str(EXAMPLES.parent)}},
     )
     asyncio.run(client.async_execute())
