@@ -8,7 +8,7 @@ STUDIES := uci steps path_errors gaussian mnist mnist_ablation transfer
 STORE := --store=runs/store
 
 .DEFAULT_GOAL := help
-.PHONY: help demo $(STUDIES) bench test test-all lint fmt clean .venv
+.PHONY: help demo $(STUDIES) bench test test-all docs lint fmt clean .venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: lint ## lint, type-check and test: what a contributor runs, in minutes
 
 test-all: .venv/.test ## the tests that `make test` leaves out: kills, processes, all experiments
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+docs: .venv/.docs ## execute the notebooks and build the documentation into site/, without a network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: .venv/.test ## lint and type-check
 	$(BIN)/ruff check
@@ -61,4 +64,9 @@ $(BIN)/pip:
 .venv/.test: $(PINS) | .venv
 	@echo "Installing wfm and its test tools into .venv (minutes, the first time)"
 	@$(PIP) --editable '.[test]'
+	@touch .venv/.demo $@
+
+.venv/.docs: $(PINS) | .venv
+	@echo "Installing wfm and what builds its documentation into .venv (minutes, the first time)"
+	@$(PIP) --editable '.[docs]'
 	@touch .venv/.demo $@
