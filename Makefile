@@ -45,7 +45,7 @@ fmt: .venv/.test ## format and fix what ruff can
 	$(BIN)/ruff format
 
 clean: ## remove caches and builds; .venv and runs stay
-	rm -rf build dist .hypothesis .pytest_cache .ruff_cache
+	rm -rf build dist site .hypothesis .pytest_cache .ruff_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 # An existing .venv is reused, with whatever is installed in it.
