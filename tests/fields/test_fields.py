@@ -3,6 +3,7 @@
 from functools import partial
 
 import chex
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +37,7 @@ graphs = pytest.mark.parametrize("graph_of", [WeightGraph, CompleteGraph])
 def jiggled(field):
     """`field` as `(t, x)`, with parameters away from their start, where heads are zero."""
     bind, parameters = functional(field)
-    return jax.jit(bind(jiggled_parameters(parameters, 0.3)))
+    return eqx.filter_jit(bind(jiggled_parameters(parameters, 0.3)))
 
 
 def jiggled_parameters(parameters, by):
