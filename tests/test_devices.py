@@ -1,5 +1,6 @@
 """Batches spread over the fake CPU devices of conftest.py give what one device gives."""
 
+import os
 import re
 
 import chex
@@ -10,7 +11,7 @@ import optax
 import pytest
 from flax.nnx import Rngs
 
-from configs import uci as uci_config
+from configs.base import small
 from experiments.sampling import Sampling
 from wfm.devices import device_mesh, mean_over, replicate, spread
 from wfm.fields import MLPField, RelationalTransformer
@@ -84,6 +85,10 @@ def test_rows_that_do_not_divide_come_back_once_and_in_order(rows, out_axis):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "WFM_TESTS_OPTIMISED" not in os.environ,
+    reason="programs that are not optimised round otherwise; `make test-all` runs it optimised",
+)
 @pytest.mark.parametrize("field", [flat_field, graph_field])
 def test_training_on_many_devices_is_training_on_one(field):
     alone = trained(field)
@@ -153,7 +158,7 @@ def test_nothing_is_compiled_or_transferred_after_the_first_chunk():
 @pytest.mark.slow
 def test_eight_devices_draw_the_networks_of_one():
     task, form = load_task("iris"), Canonical(mlp(4, 5, 3))
-    config = uci_config.get_config()
+    config = small()
     config.sampling.update({"networks": 13, "steps": 4, "chunk": 2, "noise": 0.05})
     field = lambda t, x: jax.tree.map(lambda a: jnp.sin(3 * a) + t, x)  # noqa: E731
     flow = Flow(form.manifold(std=0.3), field)

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import ArrayLike, PyTree
 
 from wfm.errors import UserError
 from wfm.manifolds import Point
@@ -24,7 +24,8 @@ class Bound(eqx.Module):
     definition: nnx.GraphDef = eqx.field(static=True)
     parameters: PyTree
 
-    def __call__(self, t: Float[Array, ""], x: Point) -> Point:
+    def __call__(self, t: ArrayLike, x: Point) -> Point:
+        t = jnp.asarray(t, jnp.result_type(float, t))
         return nnx.merge(self.definition, self.parameters)(t, x)
 
     def describe(self) -> dict[str, Any]:
