@@ -8,8 +8,8 @@ import tempfile
 # Tests compile much and compute little, and processes that tests start inherit this. Without
 # optimisations and fusion emitters XLA takes half as long. A few tests also run as users compile
 # them: see `make test-all`.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 " + os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 " + os.environ.get(
+    "XLA_FLAGS", ""
 )
 if "WFM_TESTS_OPTIMISED" not in os.environ:
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"

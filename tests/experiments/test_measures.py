@@ -3,11 +3,12 @@
 import chex
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from experiments.command import UsageError
-from experiments.measures import path_errors, steps, surfaces, transfer
+from experiments.measures import path_errors, pictures, steps, surfaces, transfer
 from experiments.measures.quality import quality, sets_of
 from experiments.stages import Run, Trained
 from experiments.store import Store
@@ -220,10 +221,6 @@ def test_the_learned_density_is_the_data_s(name):
 
 
 def test_held_out_networks_are_drawn_above_the_zoo(monkeypatch):
-    import matplotlib.pyplot as plt
-
-    from experiments.measures import pictures
-
     class Sets:
         points = np.eye(3)
         of = staticmethod(lambda name: np.eye(3))

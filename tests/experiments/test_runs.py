@@ -12,10 +12,11 @@ from experiments import __main__ as program
 from experiments import records, report
 from experiments.build import load_once
 from experiments.measures import barriers, novelty, quality
+from experiments.measures.gaussian import DISPLACEMENT, VELOCITY
 from experiments.pages import Page, body
 from experiments.runner import check, run_study
 from experiments.store import Store
-from experiments.study import Row
+from experiments.study import Row, load
 from experiments.workdir import Workdir
 from tests.experiments.tiny import QUICK, SMALL, of_tiny, write_tasks
 from wfm.weights import load_weights
@@ -146,8 +147,6 @@ COST = ("seconds", "peak_mb")
 
 def tables(stdout, folder):
     """The page of a run of the demo, as it would be published."""
-    from experiments.study import load
-
     study = load("demo").overridden([o.removeprefix("--config.") for o in SMALL])
     return body(Page(study, records.read(folder / "records.json"), folder / "demo"))
 
@@ -423,9 +422,6 @@ def test_every_way_to_another_task_is_measured_at_equal_gradients(tmp_path, stor
 def test_the_gaussian_toy_shows_the_loss_of_variance_of_ideal_predictions(tmp_path, store):
     options = ["widths=(6, 5, 2)", "training.data=64", "training.steps=4"]
     options += ["training.report_every=2", "field.width=8", "field.depth=1"]
-    from experiments.measures.gaussian import DISPLACEMENT, VELOCITY
-    from experiments.study import load
-
     found, text = run(load("gaussian").overridden(options), tmp_path, store)
     std = lambda way: one(found, "std", field="ideal", sampling=way).value  # noqa: E731
     error = 4 / (2 * 200 * 47) ** 0.5  # of a standard deviation of 200 networks of 47 weights
@@ -445,8 +441,6 @@ def test_the_gaussian_toy_shows_the_loss_of_variance_of_ideal_predictions(tmp_pa
 
 @pytest.mark.parametrize("manifold", ["torus", "hyperboloid"])
 def test_surfaces_are_measured_and_drawn(manifold, tmp_path, store):
-    from experiments.study import load
-
     options = ["width=8", "depth=1", "data.points=500", "sampling.points=400", "sampling.steps=2"]
     options += ["training.steps=4", "training.report_every=2", "training.batch_size=16"]
     study = load("surfaces").overridden(options)
