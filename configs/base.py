@@ -57,9 +57,7 @@ def small(kind: str = "geometric") -> Any:
     config.training.decay = 0.995  # of the average of the parameters
     config.training.at_once = 8  # networks at a time; any number gives the same gradient
     config.training.report_every = 50
-    config.training.keep = (
-        "last"  # or best: the checkpoint with the least loss on held-out networks
-    )
+    config.training.keep = "last"  # or best: the state with the least loss on held-out networks
 
     config.sampling = ConfigDict()
     config.sampling.networks = 100

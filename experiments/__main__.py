@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments import records, report
-from experiments.command import Config, UsageError, flat
+from experiments.command import Config, flat
 from experiments.pages import Page, write
 from experiments.runner import check, run_study
 from experiments.store import Store
 from experiments.study import FOLDER, Study, config_module, load, names
 from experiments.workdir import CELLS, Workdir
 from wfm import enable_compilation_cache
+from wfm.errors import UserError
 from wfm.training import Stopped
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -41,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     """One that says what is wrong in one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; --help tells what there is")
+        raise UserError(f"{message}; --help tells what there is")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Stopped as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_status)
-    except UsageError as error:  # any other is a bug, and keeps its traceback
+    except UserError as error:  # any other is a bug, and keeps its traceback
         sys.exit(f"error: {error}")
 
 
@@ -70,7 +71,7 @@ def _run(argv: Sequence[str]) -> None:
         _page(study, options.workdir)
         return
     if not options.workdir:
-        raise UsageError("give --workdir=DIR, the folder of the run; --help tells the rest")
+        raise UserError("give --workdir=DIR, the folder of the run; --help tells the rest")
     enable_compilation_cache()
     command = shlex.join(["python", "-m", "experiments", *argv])
     kept = Store(options.store or Path(options.workdir) / "store", command)
@@ -106,7 +107,7 @@ def _parser() -> Parser:
 def _only(options: Sequence[str]) -> dict[str, Any]:
     for option in options:
         if "=" not in option:
-            raise UsageError(f"--only={option} names no value; write --only=KEY=VALUE")
+            raise UserError(f"--only={option} names no value; write --only=KEY=VALUE")
     return dict(option.split("=", 1) for option in options)
 
 

@@ -11,10 +11,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
-from experiments.command import Config, UsageError, choose
+from experiments.command import Config, choose
 from experiments.memory import check_memory, least
 from experiments.sampling import Sampling
 from wfm.devices import device_mesh
+from wfm.errors import UserError
 from wfm.fields import PNA, FullTransformer, GraphField, MLPField, RelationalTransformer
 from wfm.flows import (
     BetaTime,
@@ -219,7 +220,7 @@ class Parts:
         own = choose(OWN_EMBEDDING, "field.own_embedding", field.own_embedding)(self.network)
         equivariant = self.field.equivariant and not set(own) & set(self.network.permutable)
         if self.pairing.up_to_permutation and not equivariant:
-            raise UsageError(
+            raise UserError(
                 f"config.flow.coupling is {config.flow.coupling!r}, which orders x₀'s neurons like "
                 "x₁'s and so misleads a field that tells hidden neurons apart; set "
                 "field.kind=transformer and field.own_embedding=fixed, or flow.coupling=ot"

@@ -9,27 +9,24 @@ from typing import Any
 from wfm.errors import UserError
 
 Config = Any  # an ml_collections ConfigDict, whose attributes no type checker can know
-SEEDS = ("seed", "seeds", "split")
+SEEDS = ("seed", "split")
 MAY_BE_ZERO = (*SEEDS, "burn_in")
 MAY_BE_EMPTY = ("hidden", "widths")  # a network without hidden neurons; no other widths
 LARGEST_SEED = 2**32 - 1  # JAX drops the upper bits of larger ones and says nothing
 LARGEST_COUNT = 2**31 - 1  # counts on devices are of 32 bits
 
 
-UsageError = UserError  # wrong input, in one sentence that says what to do
-
-
 def choose(table: Mapping[str, Any], key: str, value: str) -> Any:
     """An entry of a table that a config names."""
     if value not in table:
-        raise UsageError(f"config.{key} is {value!r}; choose one of {', '.join(table)}")
+        raise UserError(f"config.{key} is {value!r}; choose one of {', '.join(table)}")
     return table[value]
 
 
 def override(config: Config, options: Iterable[str]) -> list[str]:
     """Change a config as options `KEY=VALUE` say; the keys that they name.
 
-    Raises `UsageError` for unknown keys, and for values that cannot be right in any study.
+    Raises `UserError` for unknown keys, and for values that cannot be right in any study.
     """
     defaults = flat(config.to_dict())
     keys = []
@@ -37,9 +34,9 @@ def override(config: Config, options: Iterable[str]) -> list[str]:
         key, given, text = option.partition("=")
         if key not in defaults:
             close = difflib.get_close_matches(key, defaults, 1) or [", ".join(defaults)]
-            raise UsageError(f"unknown config key {key!r}; did you mean {close[0]}?")
+            raise UserError(f"unknown config key {key!r}; did you mean {close[0]}?")
         if not given:
-            raise UsageError(f"config.{key} has no value; write --config.{key}=VALUE")
+            raise UserError(f"config.{key} has no value; write --config.{key}=VALUE")
         value = _parsed(text, defaults[key])
         _check(key, value, defaults[key])
         with config.ignore_type():
@@ -64,14 +61,14 @@ def _like(value: Any, default: Any) -> Any:
 
 
 def _check(key: str, value: Any, default: Any) -> None:
-    """Raise `UsageError` for a value that cannot be right, whatever the study."""
+    """Raise `UserError` for a value that cannot be right, whatever the study."""
     if not isinstance(default, tuple):
         _check_one(f"config.{key} is {value!r}; it", key, value, default)
         return
     if not isinstance(value, tuple | list):
-        raise UsageError(f"config.{key} is {value!r}; write its entries as in '(1, 2)' or '(1,)'")
+        raise UserError(f"config.{key} is {value!r}; write its entries as in '(1, 2)' or '(1,)'")
     if default and not value and key.split(".")[-1] not in MAY_BE_EMPTY:
-        raise UsageError(f"config.{key} is {value!r}; give at least one entry")
+        raise UserError(f"config.{key} is {value!r}; give at least one entry")
     for entry in value:
         what = f"config.{key} is {value!r}; each entry"
         _check_one(what, key, entry, default[0] if default else entry)
@@ -82,21 +79,21 @@ def _check_one(what: str, key: str, value: Any, default: Any) -> None:
     least = 0 if name in MAY_BE_ZERO else 1
     most = LARGEST_SEED if name in SEEDS else LARGEST_COUNT
     if isinstance(default, bool) and not isinstance(value, bool):
-        raise UsageError(f"{what} must be True or False")
+        raise UserError(f"{what} must be True or False")
     if isinstance(default, int) and not isinstance(default, bool):
         if not isinstance(value, int) or isinstance(value, bool):
-            raise UsageError(f"{what} must be a whole number")
+            raise UserError(f"{what} must be a whole number")
         if value < least:
-            raise UsageError(f"{what} must be at least {least}")
+            raise UserError(f"{what} must be at least {least}")
         if value > most:
-            raise UsageError(f"{what} must be at most {most}")
+            raise UserError(f"{what} must be at most {most}")
     if isinstance(default, float):
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise UsageError(f"{what} must be a number")
+            raise UserError(f"{what} must be a number")
         if not 0 <= value < math.inf:
-            raise UsageError(f"{what} cannot be negative, infinite or NaN")
+            raise UserError(f"{what} cannot be negative, infinite or NaN")
     if isinstance(default, str) and not isinstance(value, str):
-        raise UsageError(f"{what} must be a name")
+        raise UserError(f"{what} must be a name")
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

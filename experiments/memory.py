@@ -2,7 +2,8 @@
 
 import os
 
-from experiments.command import Config, UsageError
+from experiments.command import Config
+from wfm.errors import UserError
 
 BYTES = 4  # of a number
 STATES = 3  # of a network in training: its weights, and Adam's two moments
@@ -14,7 +15,7 @@ def check_memory(needed: dict[str, int]) -> None:
     total, there = sum(needed.values()), machine()
     if total > there:
         largest = max(needed, key=lambda name: needed[name])
-        raise UsageError(
+        raise UserError(
             f"this run needs at least {total / 1e9:,.0f} GB of memory, most of it for {largest}, "
             f"and the machine has {there / 1e9:,.0f} GB; choose a smaller network or fewer of them"
         )

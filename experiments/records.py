@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.command import UsageError
 from wfm.atomic import replacing
+from wfm.errors import UserError
 
 
 class Figure(NamedTuple):
@@ -142,15 +142,15 @@ def save(path: Path, records: Iterable[Record]) -> None:
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a file; raises `UsageError` where it holds none."""
+    """The records of a file; raises `UserError` where it holds none."""
     try:
         found = json.loads(path.read_bytes())
         sources = [Source(**s) for s in found["sources"]]
         return list(_read(found["records"], sources))
     except FileNotFoundError:
-        raise UsageError(f"there are no records at {path}; run the study first") from None
+        raise UserError(f"there are no records at {path}; run the study first") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UsageError(f"{path} is damaged ({error}); delete it to have it made again") from None
+        raise UserError(f"{path} is damaged ({error}); delete it to have it made again") from None
 
 
 def _read(rows: Iterable[dict[str, Any]], sources: Sequence[Source]) -> Iterator[Record]:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from experiments import records, report, store
-from experiments.command import UsageError, choose
+from experiments.command import choose
 from experiments.measures import MEASURES, Measure, Point
 from experiments.pages import folder_of
 from experiments.records import Figure, Record, Source
@@ -19,6 +19,7 @@ from experiments.store import Store
 from experiments.study import Cell, Study
 from experiments.workdir import CELLS, Workdir
 from wfm.atomic import replacing
+from wfm.errors import UserError
 
 FIGURES = "figures.json"
 RECORDS = "records.json"
@@ -59,11 +60,11 @@ def check(cells: Sequence[Cell], kept: Store) -> None:
         for name in cell.measures:
             m: Measure = choose(MEASURES, "measures", name)
             if m.stage:
-                _ = run.parts
+                _ = run.parts, run.reads
             m.check(run)
             both = {n for point in m.points(run) for n in point.at} & cell.at.keys()
             if both:
-                raise UsageError(
+                raise UserError(
                     f"rows and the measure {name!r} both have a coordinate {min(both)!r}; rename "
                     "that of the rows"
                 )
@@ -75,7 +76,7 @@ def measure(cell: Cell, kept: Store, place: Path) -> list[Record]:
     for name in cell.measures:
         reads = {"measure": name} | MEASURES[name].reads(run)
         for point in MEASURES[name].points(run):
-            entries.append(kept.get(name, reads | {"at": dict(point.at)}, partial(_make, point)))
+            entries.append(kept.get(name, reads | point.reads(), partial(_make, point)))
             found += _records(entries[-1], cell, point)
     stages = run.entries() if any(MEASURES[name].stage for name in cell.measures) else []
     for entry in (*stages, *entries):

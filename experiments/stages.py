@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from experiments.build import KEPT, Parts
-from experiments.command import Config, UsageError
+from experiments.command import Config
 from experiments.store import Store, file_digest
 from wfm.batching import map_batched
 from wfm.digest import digest
@@ -69,7 +69,7 @@ class Run:
     def _of_zoo(self) -> dict[str, Any]:
         path = self.config.zoo.path
         if path and not Path(path).is_file():
-            raise UsageError(f"there is no zoo at {path}; check config.zoo.path")
+            raise UserError(f"there is no zoo at {path}; check config.zoo.path")
         return self._settings(*OF_ZOO) | {
             "data": digest(self.parts.task),
             "file": file_digest(Path(path)) if path else "",

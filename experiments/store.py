@@ -19,8 +19,8 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from experiments.command import UsageError
 from wfm.atomic import replacing
+from wfm.errors import UserError
 
 PACKAGES = ("wfm", "jax", "jaxlib", "equinox", "flax", "optax", "diffrax", "numpy", "scikit-learn")
 ABOUT = "entry.json"
@@ -43,11 +43,11 @@ class Store:
         self._inner = 0.0  # seconds of entries that were made while another one was
 
     def open(self) -> None:
-        """Make the folder; raises `UsageError` where it cannot be."""
+        """Make the folder; raises `UserError` where it cannot be."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(
+            raise UserError(
                 f"{self.folder} cannot be a store ({error.strerror}); choose another --store"
             ) from None
 
@@ -61,12 +61,15 @@ class Store:
         if not self._is_sound(done):
             with _lock(done):
                 if not self._is_sound(done):
+                    if done.is_dir():
+                        _set_aside(done)
                     self._make(stage, reads, make, done)
         return done
 
     def place(self, stage: str, reads: Reads) -> Path:
         """The folder of an output, whether it is there or not."""
-        text = json.dumps(reads, sort_keys=True, default=_plain)
+        everything = {"wfm": version("wfm"), "reads": reads}
+        text = json.dumps(everything, sort_keys=True, default=_plain)
         return self.folder / stage / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _make(self, stage: str, reads: Reads, make: Callable[[Path], None], done: Path) -> None:
@@ -106,25 +109,29 @@ class Store:
             self._inner = outer + spent
 
     def _is_sound(self, done: Path) -> bool:
-        """Whether an entry is there; one that is damaged is set aside."""
-        if done in self._sound:
-            return True
-        if not done.is_dir():
-            return False
-        try:
-            about = json.loads((done / ABOUT).read_bytes())
-            found = _digests(done)
-            wrong = sorted(name for name, d in about["files"].items() if found.get(name) != d)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            wrong = [ABOUT]
-        if not wrong:
+        """Whether an entry is there, and its files are those that were written."""
+        if done not in self._sound and done.is_dir() and not _damaged(done):
             self._sound.add(done)
-            return True
-        warnings.warn(f"{done / wrong[0]} is damaged; it is set aside and made again", stacklevel=4)
-        aside = done.with_name(f"{done.name}.damaged")
-        shutil.rmtree(aside, ignore_errors=True)
-        done.rename(aside)
-        return False
+        return done in self._sound
+
+
+def _damaged(done: Path) -> str | None:
+    """The name of a file of an entry that is not what was written, if there is one."""
+    try:
+        files, found = json.loads((done / ABOUT).read_bytes())["files"], _digests(done)
+        return next((name for name, d in files.items() if found.get(name) != d), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ABOUT
+
+
+def _set_aside(done: Path) -> None:
+    """Name what is damaged, and keep it beside its place."""
+    warnings.warn(
+        f"{done / str(_damaged(done))} is damaged; it is set aside and made again", stacklevel=5
+    )
+    aside = done.with_name(f"{done.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    done.rename(aside)
 
 
 def about(entry: Path) -> dict[str, Any]:

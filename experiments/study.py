@@ -8,8 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments.command import Config, UsageError, flat, override
+from experiments.command import Config, flat, override
 from experiments.pages import Block
+from wfm.errors import UserError
 
 FOLDER = Path(__file__).parent.parent / "configs"
 # A row that is measured otherwise than its study says so in its coordinates.
@@ -64,12 +65,10 @@ class Study:
         """
         found = list(self._cells({} if every else only or {}, every))
         if not found:
-            raise UsageError(
-                f"study {self.name} has no row at {_text(only or {})}; {self._known()}"
-            )
+            raise UserError(f"study {self.name} has no row at {_text(only or {})}; {self._known()}")
         places = [json.dumps(cell.at, sort_keys=True, default=str) for cell in found]
         if twice := [p for p in places if places.count(p) > 1]:
-            raise UsageError(f"two rows of study {self.name} are both at {twice[0]}; name the rest")
+            raise UserError(f"two rows of study {self.name} are both at {twice[0]}; name the rest")
         return found
 
     def _cells(self, only: At, every: bool) -> Iterator[Cell]:
@@ -88,7 +87,7 @@ class Study:
         keys = override(base, options)
         for row in self.rows:
             if both := [key for key in keys if key in flat(row.change)]:
-                raise UsageError(
+                raise UserError(
                     f"row {_text(row.at)} of study {self.name} sets {both[0]} itself; change the "
                     "study's file, or choose another key"
                 )
@@ -110,11 +109,11 @@ def changed(config: Config, row: Row) -> None:
     try:
         config.update(row.change)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"row {_text(row.at)} cannot change its config: {error}") from None
+        raise UserError(f"row {_text(row.at)} cannot change its config: {error}") from None
     after = flat(config.to_dict())
     for key in HOW_MEASURED:
         if before.get(key) != after.get(key) and key.split(".")[-1] not in row.at:
-            raise UsageError(
+            raise UserError(
                 f"row {_text(row.at)} changes {key}, so that its figures mean something else than "
                 f"those of other rows; name {key.split('.')[-1]!r} among its coordinates"
             )
@@ -131,7 +130,7 @@ def load(name: str) -> Study:
     module = config_module(file)
     variants = getattr(module, "VARIANTS", ())
     if variant and variant not in variants:
-        raise UsageError(
+        raise UserError(
             f"{file} has no variant {variant!r}; choose one of {', '.join(variants) or 'none'}"
         )
     return module.get_study(variant) if variant else module.get_study()
@@ -141,7 +140,7 @@ def config_module(name: str) -> ModuleType:
     """The module of a study's file."""
     path = Path(name) if name.endswith(".py") else FOLDER / f"{name}.py"
     if not path.is_file() or "def get_study" not in path.read_text():
-        raise UsageError(
+        raise UserError(
             f"there is no study {name!r}; choose one of {', '.join(names())}, or a file"
         )
     if path.parent == FOLDER:

@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 
-from experiments.command import UsageError, differences
+from experiments.command import differences
 from experiments.study import Study
 from wfm.atomic import replacing
+from wfm.errors import UserError
 
 CELLS = "cells"  # the folder with what is left of each of them
 FILES = ("config.json", "records.json", "report.html")
@@ -32,18 +33,18 @@ class Workdir:
             self._lock = _lock(self.path)
             self._open({"study": study.name, "base": study.base.to_dict()})
         except OSError as error:
-            raise UsageError(
+            raise UserError(
                 f"{path} cannot be the folder of a run ({error.strerror}); choose another --workdir"
             ) from None
 
     def _open(self, config: dict[str, Any]) -> None:
         if (self.path / CELLS).exists() and not (self.path / CELLS).is_dir():
-            raise UsageError(
+            raise UserError(
                 f"{self.path / CELLS} is a file where the run keeps a folder; move it away"
             )
         for name in FILES:
             if (self.path / name).is_dir():
-                raise UsageError(
+                raise UserError(
                     f"{self.path / name} is a folder where the run keeps a file; move it away"
                 )
         file, text = self.path / "config.json", json.dumps(config, indent=2, default=list)
@@ -53,7 +54,7 @@ class Workdir:
                 partial.write_text(text + "\n")
         elif old != new:
             keys = sorted(key.removeprefix("base.") for key in differences(old, new))
-            raise UsageError(
+            raise UserError(
                 f"{self.path} holds a run with another config (different: {', '.join(keys)}); "
                 "choose another --workdir or delete it"
             )
@@ -71,7 +72,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
     except ValueError:  # no JSON, or no text
         found = None
     if not isinstance(found, dict):
-        raise UsageError(f"{file} {DAMAGED}")
+        raise UserError(f"{file} {DAMAGED}")
     return found
 
 
@@ -88,7 +89,7 @@ class Lock:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(file, 200).decode(errors="replace").strip() or "another process"
-            raise UsageError(
+            raise UserError(
                 f"{owner} is writing to {folder}; wait for it, or choose another --workdir"
             ) from None
         except OSError:  # a file system without locks

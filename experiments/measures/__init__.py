@@ -35,7 +35,7 @@ MEASURES: dict[str, Measure] = {
     "transfer": Measure(transfer.points, "sample", ("transfer",), transfer.check),
     "gaussian": Measure(gaussian.points, check=gaussian.check),
     "surface": Measure(surfaces.points, check=surfaces.check),
-    "bench": Measure(bench.points),
+    "bench": Measure(bench.points, settings=("seed",)),
 }
 
 __all__ = ["MEASURES", "Measure", "Point"]

@@ -12,11 +12,17 @@ from experiments.stages import Run
 class Point(NamedTuple):
     """Coordinates, and the work that gives the figures there.
 
-    The work gets a folder for pictures, which the store keeps.
+    The work gets a folder for pictures, which the store keeps. `more`: what else it reads than
+    what its measure does.
     """
 
     at: Mapping[str, Any]
     make: Callable[[Path], Figures]
+    more: Any = None
+
+    def reads(self) -> dict[str, Any]:
+        """What the figures depend on besides what all points of the measure do."""
+        return {"at": dict(self.at), "more": self.more}
 
 
 def _nothing(run: Run) -> None:
@@ -27,8 +33,8 @@ def _nothing(run: Run) -> None:
 class Measure:
     """How a run is measured, and what of it that reads.
 
-    `stage`: the last stage whose output it uses, if any; without one it reads the whole config.
-    `settings`: keys of the config that it reads besides. `check` refuses a run before any work.
+    `stage`: the last stage whose output it uses, if any; `settings`: keys of the config that it
+    reads besides; without either it reads the whole config. `check` refuses a run before any work.
     """
 
     points: Callable[[Run], Iterator[Point]]
@@ -39,6 +45,7 @@ class Measure:
     def reads(self, run: Run) -> dict[str, Any]:
         """All that the figures depend on, but their coordinates."""
         config = run.config.to_dict()
-        if not self.stage:
+        if not self.stage and not self.settings:
             return config
-        return run.reads[self.stage] | {key: config[key] for key in self.settings}
+        before = run.reads[self.stage] if self.stage else {}
+        return before | {key: config[key] for key in self.settings}

@@ -17,7 +17,7 @@ from experiments.stages import Run
 def points(run: Run) -> Iterator[Point]:
     """All cases of the config."""
     for name, case in run.config.cases.to_dict().items():
-        yield Point({"case": name}, partial(_figures, name, case))
+        yield Point({"case": name}, partial(_figures, name, case), more=case)
 
 
 def _figures(name: str, case: dict[str, Any], folder: Path) -> Figures:

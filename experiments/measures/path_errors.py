@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from experiments.command import UsageError
 from experiments.measures.base import Point
 from experiments.measures.quality import judge
 from experiments.records import Figures
 from experiments.stages import Run, Trained
 from wfm.batching import map_batched
+from wfm.errors import UserError
 from wfm.flows import Integrator, OnPath, Spaces
 from wfm.manifolds import Point as Place
 from wfm.weights import Weights
@@ -35,7 +35,7 @@ SETS: dict[str, Callable[[Run], WeightSet]] = {
 def check(run: Run) -> None:
     """Refuse times off the path, and 1, from where nothing leads on."""
     if not run.config.times or not all(0 <= t < 1 for t in run.config.times):
-        raise UsageError(
+        raise UserError(
             f"config.times is {tuple(run.config.times)}; choose times from 0 to below 1"
         )
 

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Key
 
-from experiments.command import Config, UsageError, choose
+from experiments.command import Config, choose
 from experiments.measures.base import Point
 from experiments.measures.quality import judge, train_on
 from experiments.records import Figures
 from experiments.sampling import GUIDANCE_RATES, SOLVERS
 from experiments.stages import Run
+from wfm.errors import UserError
 from wfm.flows import Flow, Integrator, MakeSolver
 from wfm.manifolds import Point as Place
 from wfm.weights import Weights
@@ -35,7 +36,7 @@ def check(run: Run) -> None:
     for name in run.config.steps.solvers:
         choose(SOLVERS, "steps.solvers", name)
     if not run.config.steps.guidance > 0:
-        raise UsageError(
+        raise UserError(
             f"config.steps.guidance is {run.config.steps.guidance}; guided sampling needs a scale"
         )
 

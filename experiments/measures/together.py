@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from experiments.command import UsageError
 from experiments.measures.base import Point
 from experiments.measures.quality import average, sets_of
 from experiments.records import Figures
 from experiments.stages import Run, encode_all
+from wfm.errors import UserError
 from wfm.evaluation import (
     calibration,
     divergences,
@@ -33,7 +33,7 @@ def check(run: Run) -> None:
     c = run.config
     most, seen = max(c.averages), c.zoo.networks - count_held_out(c.zoo.networks, c.zoo.held_out)
     if most > min(c.sampling.networks, seen) or min(c.averages) < 1:
-        raise UsageError(
+        raise UserError(
             f"config.averages asks for {min(c.averages)} to {most} networks, of "
             f"{c.sampling.networks} samples and {seen} trained ones; choose numbers from 1 on, or "
             "raise sampling.networks and zoo.networks"

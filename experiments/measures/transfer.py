@@ -16,12 +16,13 @@ import optax
 from jaxtyping import Array, Key
 
 from experiments.build import ZOO_RATES, Parts
-from experiments.command import UsageError, choose
+from experiments.command import choose
 from experiments.measures.base import Point
 from experiments.measures.quality import judge, quality, train_on
 from experiments.records import Figures
 from experiments.sampling import GUIDANCE_RATES, GUIDED_AT
 from experiments.stages import Run, initial_moments, make_field, make_matching, make_zoo
+from wfm.errors import UserError
 from wfm.fields import functional
 from wfm.flows import Flow, Integrator, euler
 from wfm.weights import Weights, WeightSpec
@@ -48,13 +49,13 @@ class Lab:
         self.run, self.own, self.c = run, run.parts, run.config.transfer
         self.other = self.own.changed(task=self.c.task)
         if len(run.config.hidden) != 1:
-            raise UsageError(
+            raise UserError(
                 f"config.hidden is {run.config.hidden}; transfer to other widths needs one hidden "
                 "layer"
             )
         self.wide = [self.own.changed(hidden=(width,)) for width in self.c.widths]
         if self.own.network.groups != self.other.network.groups:
-            raise UsageError(
+            raise UserError(
                 f"config.transfer.task is {self.c.task!r}, whose inputs or classes are not as many "
                 "as those of config.task; choose a task of images as large, of as many classes"
             )

@@ -7,13 +7,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from experiments.command import UsageError
 from experiments.measures import path_errors, pictures, steps, surfaces, transfer
 from experiments.measures.quality import quality, sets_of
 from experiments.stages import Run, Trained
 from experiments.store import Store
 from experiments.study import load
 from tests.experiments.tiny import make_tiny, write_tasks
+from wfm.errors import UserError
 from wfm.flows import EndPoint, Flow, FlowMatching, Integrator, Velocity, euler, midpoint
 from wfm.manifolds import Sphere
 from wfm.tasks import load_task
@@ -175,7 +175,7 @@ def test_units_of_a_wider_network_are_those_of_its_prior(lab_of):
     ],
 )
 def test_tasks_and_networks_between_which_nothing_is_transferred(change, message, lab_of):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UserError, match=message):
         lab_of(**change)
 
 

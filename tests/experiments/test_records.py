@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-from experiments.command import UsageError
 from experiments.records import (
     Figure,
     Record,
@@ -20,6 +19,7 @@ from experiments.records import (
     values,
     where,
 )
+from wfm.errors import UserError
 
 HERE = Source("run a", "a machine", "today", {"jax": "1"})
 THERE = Source("run b", "another", "then", {"jax": "2"})
@@ -65,13 +65,13 @@ DAMAGES = {
 def test_damaged_records_are_named(damage, tmp_path):
     file = tmp_path / "records.json"
     file.write_bytes(DAMAGES[damage])
-    with pytest.raises(UsageError, match=re.escape(f"{file} is damaged (")):
+    with pytest.raises(UserError, match=re.escape(f"{file} is damaged (")):
         read(file)
     assert file.read_bytes() == DAMAGES[damage]
 
 
 def test_records_that_are_not_there(tmp_path):
-    with pytest.raises(UsageError, match=r"there are no records at .*; run the study first"):
+    with pytest.raises(UserError, match=r"there are no records at .*; run the study first"):
         read(tmp_path / "records.json")
 
 

@@ -8,7 +8,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments import records, report
-from experiments.command import UsageError
 from experiments.measures import MEASURES, Measure, Point
 from experiments.pages import Picture, Table, metric, number
 from experiments.records import Figure
@@ -16,6 +15,7 @@ from experiments.runner import check, run_study
 from experiments.store import Store
 from experiments.study import Row, Study
 from experiments.workdir import Workdir
+from wfm.errors import UserError
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -50,7 +50,7 @@ def made(monkeypatch):
 
     def refuse(run):
         if run.config.size > 100:
-            raise UsageError("too large")
+            raise UserError("too large")
 
     monkeypatch.setitem(MEASURES, "tried", Measure(points, check=refuse))
     monkeypatch.setitem(MEASURES, "drawn", Measure(picture))
@@ -131,7 +131,7 @@ def test_a_damaged_cell_of_an_earlier_call_is_named(run, tmp_path):
     file = tmp_path / "run" / "cells" / "flow=a-seed=0" / "records.json"
     file.write_bytes(file.read_bytes()[:-9])
     told = rf"{re.escape(str(file))} is damaged \(.*\); delete it to have it made again"
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UserError, match=told):
         run({"flow": "b"})
     assert len(run({"flow": "a"})) > 0  # which makes that cell again
     assert len(run()) > 0
@@ -178,16 +178,16 @@ def test_another_command_does_not_change_where_figures_come_from(run, tmp_path, 
 
 def test_coordinates_of_a_row_are_not_those_of_a_measure(tmp_path, made):
     told = "rows and the measure 'tried' both have a coordinate 'set'; rename that of the rows"
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UserError, match=told):
         check(study(Row({"set": "mine"})).cells(), Store(tmp_path))
 
 
 def test_settings_are_checked_before_any_work(tmp_path, made):
     rows = Row({"flow": "b"}), Row({"flow": "a"}, {"size": 101})
     kept = Store(tmp_path / "store")
-    with pytest.raises(UsageError, match="too large"):
+    with pytest.raises(UserError, match="too large"):
         check(study(*rows).cells(), kept)
-    with pytest.raises(UsageError, match=r"config.measures is 'nix'; choose one of quality, "):
+    with pytest.raises(UserError, match=r"config.measures is 'nix'; choose one of quality, "):
         check(study(measures=("nix",)).cells(), kept)
     assert not made
     assert not kept.folder.exists()

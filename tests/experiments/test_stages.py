@@ -7,11 +7,11 @@ import pytest
 
 from configs.base import mnist, small
 from experiments import stages
-from experiments.command import UsageError
 from experiments.measures import MEASURES
 from experiments.stages import Run, encode_all
 from experiments.store import Store
 from tests.experiments.tiny import write_tasks
+from wfm.errors import UserError
 from wfm.weights import load_weights, save_weights
 from wfm.zoo import WeightSet
 
@@ -188,7 +188,7 @@ def test_what_needs_the_beginning_says_so(tmp_path):
     paired = outside(tmp_path / "none", tmp_path, coupling="trajectory")
     with pytest.raises(FileNotFoundError, match="no weights at"):
         _ = paired.zoo
-    with pytest.raises(UsageError, match=r"there is no zoo at .*; check config.zoo.path"):
+    with pytest.raises(UserError, match=r"there is no zoo at .*; check config.zoo.path"):
         _ = paired.reads
     network = paired.parts.network
     some = {n: np.ones((2, *network.shape(n))) for n in network.arrays}

@@ -12,8 +12,8 @@ import jax
 import pytest
 
 from experiments import store as module
-from experiments.command import UsageError
 from experiments.store import Store, about
+from wfm.errors import UserError
 
 READS = {"task": "iris", "zoo": {"networks": 8, "hidden": (6, 3)}, "sigma": 0.5, "path": ""}
 
@@ -207,7 +207,7 @@ NO_STORES = {
 def test_what_cannot_be_a_store(name, tmp_path):
     (tmp_path / "file").touch()
     place, message = NO_STORES[name]
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with pytest.raises(UserError, match=re.escape(message)):
         Store(tmp_path / place).open()
 
 

@@ -7,12 +7,12 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
-from experiments.command import UsageError
 from experiments.measures import MEASURES
 from experiments.runner import check
 from experiments.store import Store
 from experiments.study import Row, Study, config_module, load, names
 from tests.experiments.tiny import write_tasks
+from wfm.errors import UserError
 
 ALL = [
     f"{name}:{variant}" if variant else name
@@ -67,7 +67,7 @@ def test_only_rows_that_are_asked_for():
     assert places({"flow": "c"}) == [["c", 0]]  # which is dear
     assert [c.at["flow"] for c in tried.cells({"flow": "a"}, every=True)] == ["b", "a", "b", "c"]
     told = "study tried has no row at size 4; its rows have flow: b, a, c; size: 3"
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UserError, match=told):
         tried.cells({"size": "4"})
 
 
@@ -81,7 +81,7 @@ def test_only_rows_that_are_asked_for():
     ],
 )
 def test_a_row_that_is_measured_otherwise_says_so_in_its_coordinates(name, change):
-    with pytest.raises(UsageError, match=f"name '{name}' among its coordinates"):
+    with pytest.raises(UserError, match=f"name '{name}' among its coordinates"):
         study(Row({"flow": "a"}, change)).cells()
     assert len(study(Row({"flow": "a", name: "another"}, change)).cells()) == 1
 
@@ -96,15 +96,15 @@ def test_a_row_that_is_measured_otherwise_says_so_in_its_coordinates(name, chang
     ],
 )
 def test_a_row_changes_what_there_is(change, told):
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UserError, match=told):
         study(Row({"flow": "a"}, change)).cells()
 
 
 def test_two_rows_at_one_place_are_refused():
     told = re.escape('two rows of study tried are both at {"flow": "a", "seed": 0}')
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UserError, match=told):
         study(Row({"flow": "a"}), Row({"flow": "a"}, {"training": {"steps": 3}})).cells()
-    with pytest.raises(UsageError, match="are both at"):
+    with pytest.raises(UserError, match="are both at"):
         study(Row({"flow": "a"}, seeds=(1, 1))).cells()
 
 
@@ -117,7 +117,7 @@ def test_a_key_of_the_base_is_overridden_for_all_rows():
 @pytest.mark.parametrize("option", ["flow.kind=geometric", "training.steps=3"])
 def test_a_key_that_a_row_sets_is_not_overridden(option):
     key = option.partition("=")[0]
-    with pytest.raises(UsageError, match=f"row flow [ab] of study tried sets {key} itself"):
+    with pytest.raises(UserError, match=f"row flow [ab] of study tried sets {key} itself"):
         study(*FLOWS).overridden([option])
 
 
@@ -145,13 +145,13 @@ def test_a_study_from_elsewhere(tmp_path):
     file.write_text(ELSEWHERE)
     assert load(str(file)).base.hidden == (5,)
     assert load(f"{file}:other").base.hidden == (7,)
-    with pytest.raises(UsageError, match="has no variant 'nix'; choose one of other"):
+    with pytest.raises(UserError, match="has no variant 'nix'; choose one of other"):
         load(f"{file}:nix")
 
 
 @pytest.mark.parametrize("name", ["none", "", "__init__", "_hidden.py", "demo.py", "base", "words"])
 def test_what_is_no_study(name):
-    with pytest.raises(UsageError, match=f"there is no study '{name}'; choose one of barriers, "):
+    with pytest.raises(UserError, match=f"there is no study '{name}'; choose one of barriers, "):
         load(name)
 
 

@@ -9,10 +9,10 @@ import jax
 import pytest
 
 from experiments import __main__ as program
-from experiments.command import UsageError
 from experiments.study import load
 from experiments.workdir import Workdir
 from tests.experiments.tiny import QUICK
+from wfm.errors import UserError
 
 STUDY = load("demo")
 
@@ -81,7 +81,7 @@ def test_the_folder_of_another_config_is_refused_and_stays_as_it_was(options, to
     Workdir(tmp_path, STUDY)
     before = (tmp_path / "config.json").read_bytes()
     match = rf"{tmp_path} holds a run with another config \({told}\); choose another --workdir"
-    with pytest.raises(UsageError, match=match):
+    with pytest.raises(UserError, match=match):
         Workdir(tmp_path, STUDY.overridden(options))
     assert (tmp_path / "config.json").read_bytes() == before
     Workdir(tmp_path, STUDY)
@@ -89,7 +89,7 @@ def test_the_folder_of_another_config_is_refused_and_stays_as_it_was(options, to
 
 def test_the_folder_of_another_study_is_refused(tmp_path):
     Workdir(tmp_path, STUDY)
-    with pytest.raises(UsageError, match=r"another config \(different: study\)"):
+    with pytest.raises(UserError, match=r"another config \(different: study\)"):
         Workdir(tmp_path, dataclasses.replace(STUDY, name="other"))
 
 
@@ -120,7 +120,7 @@ def test_one_process_at_a_time_writes_to_a_folder(tmp_path):
     try:
         assert said == "locked"
         told = rf"process {other.pid} on a machine is writing to {tmp_path}; wait for it"
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UserError, match=told):
             Workdir(tmp_path, STUDY)
         assert not (tmp_path / "config.json").exists()
     finally:
