@@ -42,6 +42,7 @@ def test_growth_is_fitted_by_powers():
     np.testing.assert_allclose(slopes(rows), (1.0, 1.5), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["graph", "full"])
 def test_cases_measure_what_they_say(attention, monkeypatch):
     monkeypatch.setattr(flops, "SIDE", 64)

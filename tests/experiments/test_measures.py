@@ -71,6 +71,7 @@ def test_a_field_that_stands_still_stays_and_loses_the_length_of_the_way():
 # Steps.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
 def test_the_number_of_steps_need_not_be_known_in_advance(prediction):
     space = Canonical(mlp(4, 5, 3)).manifold(std=0.3)

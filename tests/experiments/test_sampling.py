@@ -33,6 +33,7 @@ def sampling(**changes):
     return Sampling.of(config, FORM, TASK.train)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"noise": 0.05, "noise_start": 0.5}, {"guidance": 5.0}])
 def test_chunks_do_not_change_what_is_drawn_and_nothing_is_compiled_twice(changes):
     traces = []
@@ -50,6 +51,7 @@ def test_chunks_do_not_change_what_is_drawn_and_nothing_is_compiled_twice(change
     assert all(len(array) == 7 for array in networks.values())
 
 
+@pytest.mark.slow
 def test_trajectories_come_chunk_by_chunk_and_end_at_the_samples():
     how = sampling(guidance=5.0)
     parts = list(how.trajectories(flow(), FORM, KEY))
@@ -58,6 +60,7 @@ def test_trajectories_come_chunk_by_chunk_and_end_at_the_samples():
     chex.assert_trees_all_close(ends, how.sampler(flow(), FORM)(KEY), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_guidance_that_falls_starts_like_one_that_does_not():
     def draw(steps, rate):
         how = sampling(guidance=5.0, steps=steps, guidance_rate=rate)
