@@ -30,7 +30,7 @@ test: lint ## lint, type-check and test: what a contributor runs, in minutes
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
 
 # Numerics that are also tested as users compile them, with all of XLA's optimisations.
-OPTIMISED := tests/test_devices.py tests/manifolds/test_near_and_far.py
+OPTIMISED := tests/manifolds/test_near_and_far.py
 test-all: .venv/.test ## the tests that `make test` leaves out: kills, processes, all experiments
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 	WFM_TESTS_OPTIMISED=1 $(BIN)/python -m pytest -n $(WORKERS) $(OPTIMISED)

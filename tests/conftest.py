@@ -5,14 +5,12 @@ import os
 import shutil
 import tempfile
 
-# Tests compile much and compute little, and processes that tests start inherit this. Without
-# optimisations and fusion emitters XLA takes half as long. A few tests also run as users compile
-# them: see `make test-all`.
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 " + os.environ.get(
-    "XLA_FLAGS", ""
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
+# Tests compile much and compute little. Processes that tests start inherit this. A few also run as
+# users compile them: see `make test-all`.
 if "WFM_TESTS_OPTIMISED" not in os.environ:
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 # Tests and the commands they start keep what they compile: for all of them, and not at the user's.

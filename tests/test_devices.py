@@ -1,6 +1,5 @@
 """Batches spread over the fake CPU devices of conftest.py give what one device gives."""
 
-import os
 import re
 
 import chex
@@ -85,10 +84,6 @@ def test_rows_that_do_not_divide_come_back_once_and_in_order(rows, out_axis):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "WFM_TESTS_OPTIMISED" not in os.environ,
-    reason="programs that are not optimised round otherwise; `make test-all` runs it optimised",
-)
 @pytest.mark.parametrize("field", [flat_field, graph_field])
 def test_training_on_many_devices_is_training_on_one(field):
     alone = trained(field)
