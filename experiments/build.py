@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from experiments.command import Config, choose
 from experiments.memory import check_memory, least
 from experiments.sampling import Sampling
 from wfm.devices import device_mesh
+from wfm.digest import digest
 from wfm.errors import UserError
 from wfm.fields import PNA, FullTransformer, GraphField, MLPField, RelationalTransformer
 from wfm.flows import (
@@ -170,7 +171,20 @@ FIELDS = {
 }
 KEYS = ("initial", "zoo", "prior", "field", "training", "sampling", "novelty")
 
-load_once = lru_cache(maxsize=4)(load_task)  # MNIST takes seconds, and cells share it
+
+class Data:
+    """A task, and the fingerprint of its data, which is taken once."""
+
+    def __init__(self, name: str, split: int):
+        self.task: Task = load_task(name, split)
+
+    @cached_property
+    def digest(self) -> str:
+        """That of all inputs and labels."""
+        return digest(self.task)
+
+
+load_once = lru_cache(maxsize=4)(Data)  # MNIST takes seconds, and cells share it
 
 
 class Parts:
@@ -179,7 +193,8 @@ class Parts:
     def __init__(self, config: Config):
         self.config = config
         self.mesh = device_mesh(config.devices) if config.devices > 1 else None
-        self.task: Task = load_once(config.task, config.split)
+        self.data = load_once(config.task, config.split)
+        self.task = self.data.task
         (d_in,) = self.task.input_shape
         self.network = mlp(d_in, *config.hidden, self.task.n_classes, activation=config.activation)
         self.initial = AsTrained(self.network).manifold(config.zoo.prior_std)

@@ -18,7 +18,6 @@ from experiments.build import KEPT, Parts
 from experiments.command import Config
 from experiments.store import Store, file_digest
 from wfm.batching import map_batched
-from wfm.digest import digest
 from wfm.errors import UserError
 from wfm.fields import functional
 from wfm.flows import Flow, FlowMatching, Prior, Pushforward, Reference
@@ -71,7 +70,7 @@ class Run:
         if path and not Path(path).is_file():
             raise UserError(f"there is no zoo at {path}; check config.zoo.path")
         return self._settings(*OF_ZOO) | {
-            "data": digest(self.parts.task),
+            "data": self.parts.data.digest,
             "file": file_digest(Path(path)) if path else "",
         }
 

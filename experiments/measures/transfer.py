@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Key
+from jaxtyping import Array
 
 from experiments.build import ZOO_RATES, Parts
 from experiments.command import choose
@@ -165,7 +165,7 @@ class Lab:
         keys = jax.random.split(self.own.keys["prior"], self.run.config.sampling.networks)
         return {
             "from Gaussian": lambda: jax.vmap(of.initial.random)(keys),
-            "from He": lambda: jax.vmap(partial(he, of.network))(keys),
+            "from He": lambda: jax.vmap(partial(of.network.init, how="he"))(keys),
         }
 
     def _widened(self, wide: Parts) -> Flow:
@@ -197,14 +197,3 @@ def side_by_side(own: WeightSpec, wide: WeightSpec, samples: Weights) -> Weights
     outgoing = beside(last, 1) * count / width
     arrays = beside(first, 2), beside(bias, 1), outgoing, offset[rows].mean(1)
     return dict(zip(wide.arrays, arrays, strict=True))
-
-
-def he(network: WeightSpec, key: Key[Array, ""]) -> Weights:
-    """Initial weights of He et al. (2015, arXiv 1502.01852): kernels of variance 2 / fan-in."""
-    keys = jax.random.split(key, len(network.arrays))
-    normal = jax.nn.initializers.he_normal()
-    draws: dict[str, Any] = {}
-    for k, name in zip(keys, network.arrays, strict=True):
-        shape = network.shape(name)
-        draws[name] = normal(k, shape) if len(shape) > 1 else jnp.zeros(shape)
-    return draws

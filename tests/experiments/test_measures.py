@@ -141,7 +141,7 @@ def test_samples_side_by_side_average_their_outputs(lab_of):
 
 def test_he_has_the_variance_of_its_paper():
     network = mlp(200, 300, 4)
-    weights = transfer.he(network, KEY)
+    weights = network.init(KEY, "he")
     kernel = weights["dense1.kernel"]
     error = (2 / kernel.size) ** 0.5  # standard error of a Gaussian's relative variance
     assert float(kernel.var()) == pytest.approx(2 / 200, rel=4 * error)
