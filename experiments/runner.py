@@ -16,7 +16,7 @@ from experiments.pages import folder_of
 from experiments.records import Figure, Record, Source
 from experiments.stages import Run
 from experiments.store import Store
-from experiments.study import Cell, Study
+from experiments.study import Cell, Study, text
 from experiments.workdir import CELLS, Workdir
 from wfm.atomic import replacing
 from wfm.errors import UserError
@@ -118,8 +118,3 @@ def _costs(stages: Sequence[Path], points: Sequence[Path], cell: Cell) -> Iterat
     at, source = {**cell.at, "stage": "measure"}, Source(**abouts[0]["source"])
     yield Record(at, "seconds", sum(a["seconds"] for a in abouts), source=source)
     yield Record(at, "peak_mb", max(a["peak_mb"] for a in abouts), source=source)
-
-
-def text(at: Mapping[str, Any]) -> str:
-    """Coordinates as a person reads them."""
-    return ", ".join(f"{name} {value}" for name, value in at.items())

@@ -65,7 +65,7 @@ class Study:
         """
         found = list(self._cells({} if every else only or {}, every))
         if not found:
-            raise UserError(f"study {self.name} has no row at {_text(only or {})}; {self._known()}")
+            raise UserError(f"study {self.name} has no row at {text(only or {})}; {self._known()}")
         places = [json.dumps(cell.at, sort_keys=True, default=str) for cell in found]
         if twice := [p for p in places if places.count(p) > 1]:
             raise UserError(f"two rows of study {self.name} are both at {twice[0]}; name the rest")
@@ -88,7 +88,7 @@ class Study:
         for row in self.rows:
             if both := [key for key in keys if key in flat(row.change)]:
                 raise UserError(
-                    f"row {_text(row.at)} of study {self.name} sets {both[0]} itself; change the "
+                    f"row {text(row.at)} of study {self.name} sets {both[0]} itself; change the "
                     "study's file, or choose another key"
                 )
         if "seed" not in keys:
@@ -109,12 +109,12 @@ def changed(config: Config, row: Row) -> None:
     try:
         config.update(row.change)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"row {_text(row.at)} cannot change its config: {error}") from None
+        raise UserError(f"row {text(row.at)} cannot change its config: {error}") from None
     after = flat(config.to_dict())
     for key in HOW_MEASURED:
         if before.get(key) != after.get(key) and key.split(".")[-1] not in row.at:
             raise UserError(
-                f"row {_text(row.at)} changes {key}, so that its figures mean something else than "
+                f"row {text(row.at)} changes {key}, so that its figures mean something else than "
                 f"those of other rows; name {key.split('.')[-1]!r} among its coordinates"
             )
 
@@ -139,7 +139,7 @@ def load(name: str) -> Study:
 def config_module(name: str) -> ModuleType:
     """The module of a study's file."""
     path = Path(name) if name.endswith(".py") else FOLDER / f"{name}.py"
-    if not path.is_file() or "def get_study" not in path.read_text():
+    if not path.is_file() or "def get_study" not in path.readtext():
         raise UserError(
             f"there is no study {name!r}; choose one of {', '.join(names())}, or a file"
         )
@@ -154,8 +154,9 @@ def config_module(name: str) -> ModuleType:
 
 def names() -> list[str]:
     """The studies of `configs/`."""
-    return sorted(p.stem for p in FOLDER.glob("*.py") if "def get_study" in p.read_text())
+    return sorted(p.stem for p in FOLDER.glob("*.py") if "def get_study" in p.readtext())
 
 
-def _text(at: At) -> str:
+def text(at: At) -> str:
+    """Coordinates as a person reads them."""
     return ", ".join(f"{name} {value}" for name, value in at.items()) or "(base)"
