@@ -139,7 +139,7 @@ def load(name: str) -> Study:
 def config_module(name: str) -> ModuleType:
     """The module of a study's file."""
     path = Path(name) if name.endswith(".py") else FOLDER / f"{name}.py"
-    if not path.is_file() or "def get_study" not in path.readtext():
+    if not path.is_file() or "def get_study" not in path.read_text():
         raise UserError(
             f"there is no study {name!r}; choose one of {', '.join(names())}, or a file"
         )
@@ -154,7 +154,7 @@ def config_module(name: str) -> ModuleType:
 
 def names() -> list[str]:
     """The studies of `configs/`."""
-    return sorted(p.stem for p in FOLDER.glob("*.py") if "def get_study" in p.readtext())
+    return sorted(p.stem for p in FOLDER.glob("*.py") if "def get_study" in p.read_text())
 
 
 def text(at: At) -> str:
