@@ -12,7 +12,7 @@ from experiments.measures.quality import quality, sets_of
 from experiments.stages import Run, Trained
 from experiments.store import Store
 from experiments.study import load
-from tests.experiments.tiny import make_tiny, write_tasks
+from tests.experiments.tiny import check_ways, make_tiny, write_tasks
 from wfm.errors import UserError
 from wfm.flows import EndPoint, Flow, FlowMatching, Integrator, Velocity, euler, midpoint
 from wfm.manifolds import Sphere
@@ -184,15 +184,7 @@ def test_every_way_has_places_of_its_own_at_equal_gradients(lab_of):
     points = list(lab_of(transfer={"scales": (0.5,), "rates": (0.01,)}).points())
     places = [tuple(point.at.values()) for point in points]
     assert len(set(places)) == len(places)
-    at = {(p.at["part"], p.at["way"], p.at["width"], p.at["gradients"]) for p in points}
-    starts = {"from Gaussian", "from He", "from samples"}
-    for part, width, more in (
-        ("task", 3, {"guided at x_t", "guided at end_point", "from trained networks"}),
-        ("width", 5, {"guided at end_point", "from samples side by side"}),
-    ):
-        for n in (2, 4):
-            ways = {way for p, way, w, g in at if (p, w, g) == (part, width, n)}
-            assert ways == starts | more
+    at = check_ways(points)
     # 4 epochs of 40 examples, 10 at a time.
     assert {("width", "from samples", 5, 0), ("width", "trained as the zoo", 5, 16)} < at
 

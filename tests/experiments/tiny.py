@@ -56,3 +56,17 @@ def write_tasks(folder, monkeypatch, *names, classes=2, official=False):
     for name in names:
         idx_files.write_images(folder / name, (4, 4), classes=classes)
     load_once.cache_clear()
+
+
+def check_ways(points):
+    """All ways of tiny transfers are there at equal gradients; the places of the points."""
+    at = {(p.at["part"], p.at["way"], p.at["width"], p.at["gradients"]) for p in points}
+    starts = {"from Gaussian", "from He", "from samples"}
+    for part, width, more in (
+        ("task", 3, {"guided at x_t", "guided at end_point", "from trained networks"}),
+        ("width", 5, {"guided at end_point", "from samples side by side"}),
+    ):
+        for n in (2, 4):
+            ways = {way for p, way, w, g in at if (p, w, g) == (part, width, n)}
+            assert ways == starts | more
+    return at
