@@ -27,13 +27,11 @@ bench: .venv/.demo ## race PyTorch and measure growth, into runs/bench and docs/
 	$(BIN)/python -m experiments page bench --workdir=runs/bench
 
 test: lint ## lint, type-check and test: what a contributor runs, in minutes
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not optimised'
 
-# Numerics that are also tested as users compile them, with all of XLA's optimisations.
-OPTIMISED := tests/manifolds/test_near_and_far.py
 test-all: .venv/.test ## the tests that `make test` leaves out: kills, processes, all experiments
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
-	WFM_TESTS_OPTIMISED=1 $(BIN)/python -m pytest -n $(WORKERS) $(OPTIMISED)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'slow and not optimised'
+	WFM_TESTS_OPTIMISED=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m optimised
 
 docs: .venv/.docs ## execute the notebooks and build the documentation into site/, without a network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

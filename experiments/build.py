@@ -197,7 +197,8 @@ class Parts:
         self.task = self.data.task
         (d_in,) = self.task.input_shape
         self.network = mlp(d_in, *config.hidden, self.task.n_classes, activation=config.activation)
-        self.initial = AsTrained(self.network).manifold(config.zoo.prior_std)
+        as_trained = AsTrained(self.network)
+        self.flat, self.initial = as_trained.manifold(), as_trained.prior(config.zoo.prior_std)
         self.quotient = Canonical(self.network)  # where networks are aligned and distances taken
         self._of_zoo(config.zoo)
         self._of_flow(config.flow)

@@ -20,7 +20,8 @@ from experiments.store import Store, file_digest
 from wfm.batching import map_batched
 from wfm.errors import UserError
 from wfm.fields import functional
-from wfm.flows import Flow, FlowMatching, Prior, Pushforward, Reference
+from wfm.flows import Flow, FlowMatching
+from wfm.priors import Prior, Pushforward
 from wfm.training import (
     Checkpoints,
     Diverged,
@@ -206,7 +207,7 @@ class Trained(NamedTuple):
 def make_zoo(parts: Parts, folder: Path | None = None) -> WeightSet:
     """Networks from draws of the prior; `folder` keeps groups of them that are finished."""
     z = parts.config.zoo
-    initial = jax.vmap(parts.initial.random)(jax.random.split(parts.keys["initial"], z.networks))
+    initial = jax.vmap(parts.initial.sample)(jax.random.split(parts.keys["initial"], z.networks))
     with progress_bar("Training networks", z.networks) as bar:
         return train_zoo(
             parts.network,
@@ -225,23 +226,20 @@ def make_zoo(parts: Parts, folder: Path | None = None) -> WeightSet:
 def initial_moments(parts: Parts) -> dict[str, "Moments"]:
     """Those of the points of many networks as they are before training."""
     keys = jax.random.split(parts.keys["prior"], PRIOR_DRAWS)
-    return moments(encode_all(parts.form, jax.vmap(parts.initial.random)(keys)))
+    return moments(encode_all(parts.form, jax.vmap(parts.initial.sample)(keys)))
 
 
 def make_matching(parts: Parts, data: dict[str, float]) -> tuple[FlowMatching, dict[str, float]]:
     """The objective for points whose entries have typical sizes `data`, and the field's units."""
     prior = initial_moments(parts)
-    manifold = parts.form.manifold(
-        std={name: m.std for name, m in prior.items()},
-        mean={name: m.mean for name, m in prior.items()},
-    )
+    manifold = parts.form.manifold()
     # The field sees both ends of the path, and velocities are as large as both together.
     size = {name: ((data[name] ** 2 + prior[name].size ** 2) / 2) ** 0.5 for name in data}
     dims = {name: factor.dim for name, factor in manifold.factors.items()}
     matching = FlowMatching(
         parts.kind.space(manifold),
         target=manifold,
-        prior=_prior(parts),
+        prior=_prior(parts, prior),
         path=parts.path,
         coupling=parts.pairing.coupling(parts.form.spec),
         time=parts.time,
@@ -251,11 +249,12 @@ def make_matching(parts: Parts, data: dict[str, float]) -> tuple[FlowMatching, d
     return matching, size
 
 
-def _prior(parts: Parts) -> Prior | None:
-    """Encoded initial weights if paths start there, else the manifold's own."""
+def _prior(parts: Parts, initial: dict[str, "Moments"]) -> Prior:
+    """Encoded initial weights if paths start there, else their moments in flat parts."""
     if not parts.pairing.from_initial:
-        return None
-    return Pushforward(Reference(parts.initial), parts.form.encode)
+        std = {name: m.std for name, m in initial.items()}
+        return parts.form.prior(std, {name: m.mean for name, m in initial.items()})
+    return Pushforward(parts.initial, parts.form.encode)
 
 
 def make_field(parts: Parts, matching: FlowMatching, unit: dict[str, float]) -> nnx.Module:

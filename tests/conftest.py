@@ -5,13 +5,17 @@ import os
 import shutil
 import tempfile
 
+from jaxlib.version import __version_info__
+
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
-# Tests compile much and compute little. Processes that tests start inherit this. A few also run as
-# users compile them: see `make test-all`.
+# Tests compile much and compute little. Processes that tests start inherit this. Some run as users
+# compile them: see `make test-all`.
 if "WFM_TESTS_OPTIMISED" not in os.environ:
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+    if __version_info__ < (0, 11):  # later ones do not know the flag, which halves compile time
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
 
 # Tests and the commands they start keep what they compile: for all of them, and not at the user's.
 if "WFM_COMPILATION_CACHE" not in os.environ:

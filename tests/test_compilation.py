@@ -94,7 +94,7 @@ FLOW = MATCHING.flow(field)
 PROGRAMS = {
     "samples": lambda key: FLOW.sample(key),
     "samples with noise": lambda key: FLOW.sample(key, Integrator(2), TangentNoise(0.1)),
-    "densities": lambda key: FLOW.log_prob(SPHERE.random(key), Integrator(2)),
+    "densities": lambda key: FLOW.log_prob(SPHERE.uniform(key), Integrator(2)),
     "losses": lambda key: MATCHING.loss(field, jnp.eye(3), key),
 }
 

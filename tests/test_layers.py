@@ -22,6 +22,7 @@ FLOORS = {
     "wfm.errors": 1,
     "wfm.manifolds": 1,
     "wfm.ot": 1,
+    "wfm.priors": 2,
     "wfm.weights": 2,
     "wfm.tasks": 2,
     "wfm.flows": 3,

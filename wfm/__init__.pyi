@@ -7,6 +7,7 @@ from wfm import fields as fields
 from wfm import flows as flows
 from wfm import manifolds as manifolds
 from wfm import ot as ot
+from wfm import priors as priors
 from wfm import tasks as tasks
 from wfm import training as training
 from wfm import weights as weights

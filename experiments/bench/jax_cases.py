@@ -121,7 +121,7 @@ def zoo(task: str, hidden: Sequence[int], networks: int, epochs: int, batch_size
     """Training base networks in bulk."""
     data = load_task(task)
     spec = mlp(*data.input_shape, *hidden, data.n_classes)
-    initial = jax.vmap(AsTrained(spec).manifold(0.1).random)(jax.random.split(KEY, networks))
+    initial = jax.vmap(AsTrained(spec).prior(0.1).sample)(jax.random.split(KEY, networks))
     steps = epochs * (len(data.train) // batch_size)
     schedule = Schedule(epochs, batch_size, 0, steps)
     run = lambda: jax.block_until_ready(  # noqa: E731
@@ -149,7 +149,7 @@ def alignment(name: str, task: str, hidden: Sequence[int], networks: int) -> Fig
     data = load_task(task)
     spec = mlp(*data.input_shape, *hidden, data.n_classes)
     form = Canonical(spec)
-    draw: Callable = AsTrained(spec).manifold(0.1).random
+    draw: Callable = AsTrained(spec).prior(0.1).sample
     points = jax.jit(jax.vmap(lambda key: form.encode(draw(key))))(
         jax.random.split(KEY, networks + 1)
     )

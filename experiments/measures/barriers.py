@@ -45,7 +45,7 @@ def maps(run: Run) -> Iterator[Point]:
 
 def _of(run: Run, name: str, folder: Path) -> Figures:
     p, moved = run.parts, _moved(run, name)
-    form, task, flat = p.quotient, p.task, p.initial
+    form, task, flat = p.quotient, p.task, p.flat
     curved = encode_all(form, moved), form.manifold()
     return {
         "line": _mean(_half_way(run, name)),
@@ -58,13 +58,13 @@ def _of(run: Run, name: str, folder: Path) -> Figures:
 def _of_each_pair(run: Run, name: str, folder: Path) -> Figures:
     p, by = run.parts, matchings(run.parts.network, run.parts.task)[name]
     weights = run.zoo.last().weights
-    return {"line": _mean(barriers(p.network, p.initial, weights, p.task.test, matching=by))}
+    return {"line": _mean(barriers(p.network, p.flat, weights, p.task.test, matching=by))}
 
 
 @lru_cache(maxsize=len(SHOWN))
 def _half_way(run: Run, name: str) -> Array:
     p = run.parts
-    return barriers(p.network, p.initial, _moved(run, name), p.task.test)
+    return barriers(p.network, p.flat, _moved(run, name), p.task.test)
 
 
 def _ways(run: Run) -> dict[str, Callable[[], Weights]]:

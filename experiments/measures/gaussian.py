@@ -88,7 +88,7 @@ def _flows(run: Run) -> dict[str, Flow]:
     network = mlp(*c.widths)
     form = AsTrained(network)
     matching = FlowMatching(form.manifold(), path=GeodesicPath(c.sigma))
-    draw = form.manifold(mean=1.0).random
+    draw = form.prior(mean=1.0).sample
     data = jax.vmap(draw)(jax.random.split(keys[0], c.training.data))
     field = RelationalTransformer(
         network,

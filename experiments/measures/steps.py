@@ -73,7 +73,7 @@ def _drawn(run: Run, solver: str, guidance: float, steps: int) -> Weights:
 def _prior(run: Run) -> Weights:
     p = run.parts
     draws = jax.random.split(p.keys["prior"], p.sampling.networks)
-    return jax.vmap(p.initial.random)(draws)
+    return jax.vmap(p.initial.sample)(draws)
 
 
 def _descended(

@@ -28,6 +28,7 @@ from wfm.fields import MLPField
 from wfm.flows import FlowMatching, Integrator, Velocity, rk4
 from wfm.flows.draws import normal_like
 from wfm.manifolds import Hyperboloid, Manifold, Sphere, Torus
+from wfm.priors import Prior, standard
 from wfm.training import flow_trainer, muon, progress_bar
 
 SHARES = jnp.array([0.5, 0.3, 0.2])
@@ -67,7 +68,7 @@ SURFACES = {
         labels=("first angle", "second angle"),
     ),
     "hyperboloid": Surface(
-        Hyperboloid(2, std=0.7),
+        Hyperboloid(2),
         # The network reads where Poincaré's disk has the point: bounded, as the point is not.
         coordinates=lambda x: to_disk(x),
         chart=lambda x: jnp.stack([x[..., 0], jnp.arctan2(x[..., 2], x[..., 1])], -1),
@@ -89,9 +90,14 @@ def from_disk(p: Array) -> Array:
     return jnp.concatenate([1 + square, 2 * p], -1) / (1 - square)
 
 
+def _prior(manifold: Manifold) -> Prior:
+    """What paths start from, and centres are drawn from."""
+    return standard(manifold, std=0.7)
+
+
 def mixture(manifold: Manifold, spread: float, n: int, key: Key[Array, ""]) -> Float[Array, "n d"]:
     """Draws of Gaussian tangent steps from one of three fixed random centres, taken unevenly."""
-    centres = jax.vmap(manifold.random)(jax.random.split(jax.random.key(4), len(SHARES)))
+    centres = jax.vmap(_prior(manifold).sample)(jax.random.split(jax.random.key(4), len(SHARES)))
 
     def draw(key: Array) -> Array:
         choice, noise = jax.random.split(key)
@@ -115,7 +121,7 @@ def learn(
     keys = jax.random.split(jax.random.key(config.seed), 4)
     data = mixture(surface.manifold, config.data.spread, config.data.points, keys[0])
     # Velocities, because their mean is what a flow needs; end points have none on a closed surface.
-    matching = FlowMatching(surface.manifold, prediction=Velocity())
+    matching = FlowMatching(surface.manifold, prior=_prior(surface.manifold), prediction=Velocity())
     field = MLPField(
         data[0],
         width=config.width,

@@ -164,7 +164,7 @@ class Lab:
     def _untrained(self, of: Parts) -> dict[str, Callable[[], Weights]]:
         keys = jax.random.split(self.own.keys["prior"], self.run.config.sampling.networks)
         return {
-            "from Gaussian": lambda: jax.vmap(of.initial.random)(keys),
+            "from Gaussian": lambda: jax.vmap(of.initial.sample)(keys),
             "from He": lambda: jax.vmap(partial(of.network.init, how="he"))(keys),
         }
 

@@ -67,6 +67,7 @@ def test_figures_of_probabilities():
         assert all(jnp.isnan(v) for v in calibration(p[2], TEST.y).values())
 
 
+@pytest.mark.slow
 def test_novelty():
     nearest = Nearest(FORM, FORM.encode(weights(SPEC, 50)), GOOD)
     with pytest.warns(UserWarning, match=r"1 of 4 networks \(2\) .*distances are NaN"):

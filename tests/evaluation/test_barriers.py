@@ -54,6 +54,7 @@ def test_barriers_on_straight_lines_agree_with_loops(times):
         np.testing.assert_allclose(found[i, j], max(excess), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_barriers_on_geodesics_agree_with_loops():
     form = canonical(SPEC)
     points = [form.encode(w) for w in MANY]

@@ -43,6 +43,7 @@ def nearest():
     return Nearest(FORM, FORM.encode(weights(SPEC, 50)), stacked(range(12)))
 
 
+@pytest.mark.slow
 def test_symmetric_copies_are_not_new(nearest):
     def copy(key, w):
         a, b = jax.random.split(key)
@@ -62,10 +63,11 @@ def test_copies_with_other_logits_of_the_same_probabilities_are_not_new(nearest)
     np.testing.assert_allclose(nearest.distances(copies), 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_copies_among_hundreds_have_no_distance_and_neighbours_theirs():
     """Exact copies 0, symmetric ones what rounding leaves; near ones to 0.1% down to 1e-6."""
     n, few = 300, np.arange(0, 300, 30)
-    zoo = jax.vmap(AsTrained(SPEC).manifold(0.5).random)(jax.random.split(jax.random.key(1), n))
+    zoo = jax.vmap(AsTrained(SPEC).prior(0.5).sample)(jax.random.split(jax.random.key(1), n))
     some = jax.tree.map(lambda a: a[few], zoo)
     among = Nearest(FORM, FORM.encode(weights(SPEC, 50)), zoo, candidates=4)
     np.testing.assert_array_equal(among.distances(some), 0)
@@ -88,6 +90,7 @@ def test_copies_among_hundreds_have_no_distance_and_neighbours_theirs():
         np.testing.assert_allclose(among.distances(moved), size, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_more_candidates_miss_less_and_the_excess_says_how_much(nearest):
     others = stacked(range(100, 106))
     exact = np.asarray(nearest.distances(others))  # 12 networks are fewer than the candidates
@@ -129,6 +132,7 @@ def test_baselines_lie_where_they_should(nearest):
     assert 0 < jnp.median(noisy) < jnp.median(noisier) < jnp.median(averaged) < jnp.median(far)
 
 
+@pytest.mark.slow
 def test_averages_lie_half_way():
     form, training = FORM, stacked([0, 1])
     middle = averaged_pairs(form, training, jax.random.key(1))
@@ -139,6 +143,7 @@ def test_averages_lie_half_way():
     np.testing.assert_allclose(form.manifold().dist(a, m), whole[0] / 2, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_crossed_networks_have_whole_neurons_of_both_parents():
     training, keys = stacked([0, 1]), jax.random.split(jax.random.key(1), 32)
     both = jax.vmap(lambda key: crossed_pairs(FORM, training, key))(keys)
@@ -171,6 +176,7 @@ def test_disagreement_and_ratio():
     assert np.isnan(median_ratio(jnp.ones(1), jnp.zeros(1)))
 
 
+@pytest.mark.slow
 def test_the_error_of_a_ratio_is_the_bootstraps_over_trajectories():
     rng = np.random.default_rng(0)
     trajectory = np.repeat(np.arange(12), 5) * 3  # numbers may have gaps

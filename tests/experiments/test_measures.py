@@ -21,7 +21,7 @@ from wfm.weights import Canonical, mlp
 
 KEY = jax.random.key(0)
 SPHERE = Sphere((5,))
-ENDS = tuple(SPHERE.random(jax.random.key(seed)) for seed in (0, 1))
+ENDS = tuple(SPHERE.uniform(jax.random.key(seed)) for seed in (0, 1))
 
 
 # Quality.
@@ -50,6 +50,7 @@ def led_on(prediction, field, steps, t):
     return path_errors.led_on(trained, Integrator(steps, euler), *ENDS, KEY, t)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("t", [0.0, 0.4, 0.9])
 @pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
 def test_a_field_that_knows_the_end_leads_there_without_loss(t, prediction):
@@ -74,7 +75,7 @@ def test_a_field_that_stands_still_stays_and_loses_the_length_of_the_way():
 @pytest.mark.slow
 @pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
 def test_the_number_of_steps_need_not_be_known_in_advance(prediction):
-    space = Canonical(mlp(4, 5, 3)).manifold(std=0.3)
+    space = Canonical(mlp(4, 5, 3)).manifold()
     traces = []
 
     def field(t, x):
@@ -127,7 +128,7 @@ def lab_of(tmp_path, monkeypatch):
 def test_samples_side_by_side_average_their_outputs(lab_of):
     lab = lab_of(transfer={"widths": (6,)})
     own, (six,) = lab.own, lab.wide
-    samples = jax.vmap(own.initial.random)(jax.random.split(KEY, own.config.sampling.networks))
+    samples = jax.vmap(own.initial.sample)(jax.random.split(KEY, own.config.sampling.networks))
     wide = transfer.side_by_side(own.network, six.network, samples)
     x = own.task.test.x
     apply = lambda spec, w, row: jax.vmap(  # noqa: E731

@@ -24,7 +24,7 @@ def still(t, x):
 
 
 def flow(field=still):
-    return Flow(FORM.manifold(std=0.3), field, prediction=Velocity())
+    return Flow(FORM.manifold(), field, prior=FORM.prior(0.3), prediction=Velocity())
 
 
 def sampling(**changes):
@@ -80,6 +80,7 @@ def test_guidance_is_as_large_as_its_rate_says(rate, values):
     assert [float(scale(t)) for t in (0.0, 0.5, 0.75, 1.0)] == values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", GUIDANCE_RATES)
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_guidance_lowers_the_loss_of_networks_that_would_stay_as_they_are(noise, rate):

@@ -32,7 +32,7 @@ def made(monkeypatch):
     def make_zoo(parts, folder=None):
         found.append(parts)
         keys = jax.random.split(parts.keys["zoo"], parts.config.zoo.networks)
-        weights, numbers = jax.vmap(parts.initial.random)(keys), jnp.arange(len(keys))
+        weights, numbers = jax.vmap(parts.initial.sample)(keys), jnp.arange(len(keys))
         return WeightSet(weights, numbers, numbers, {}, weights)
 
     monkeypatch.setattr(stages, "make_zoo", make_zoo)

@@ -69,6 +69,7 @@ def test_gradients_agree():
         assert error < 1e-3 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_cases_measure_something():
     size = {"widths": [3, 4, 2], "width": 4, "depth": 1, "compiled": False, "threads": 1}
     assert torch_cases.training(batch=2, **size)["seconds"]["median"] > 0

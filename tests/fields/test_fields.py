@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.cases import cases
 from tests.weights.table import NETWORKS, canonical, weights
 from wfm.fields import (
     PNA,
@@ -25,7 +26,7 @@ from wfm.weights import mlp, permute, random_permutation
 
 # Those with graphs of their own: activation functions make no difference here.
 GRAPHS = {name: NETWORKS[name][0] for name in ("mlp", "linear", "residual", "cnn")}
-networks = pytest.mark.parametrize("spec", GRAPHS.values(), ids=GRAPHS)
+networks = pytest.mark.parametrize("spec", cases(GRAPHS, often=("linear", "residual")))
 folds = pytest.mark.parametrize("fold", [False, True])
 # Fields on graphs, which claim equivariance and to fit other widths.
 FIELDS = {"transformer": RelationalTransformer, "full": FullTransformer, "pna": PNA}
@@ -121,6 +122,7 @@ def test_own_embeddings_break_equivariance():
     assert jnp.abs(moved["dense1.bias"] - back["dense1.bias"]).max() > 1e-2
 
 
+@pytest.mark.slow
 @folds
 @fields
 def test_parameters_fit_other_widths(fold, kind):
@@ -133,6 +135,7 @@ def test_parameters_fit_other_widths(fold, kind):
     wide.check(out)
 
 
+@pytest.mark.slow
 @fields
 def test_every_weight_hears_of_every_other(kind):
     spec = canonical(mlp(3, 4, 5, 2)).spec
@@ -246,6 +249,7 @@ def shapes(graph):
     return [((s, r), (graph.sizes[s], graph.sizes[r])) for s, r in graph.blocks]
 
 
+@pytest.mark.slow
 @fields
 def test_half_precision_stays_near_single(kind):
     """The layers alone work in bfloat16, which has 8 bits: parameters and outputs do not change."""
@@ -291,6 +295,7 @@ def test_products_have_all_derivatives_of_products(m):
     )
 
 
+@pytest.mark.slow
 @fields
 def test_forward_derivatives_of_fields_are_differences_of_their_outputs(kind):
     """None is refused, and none silently 0."""

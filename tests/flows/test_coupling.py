@@ -9,7 +9,7 @@ import numpy as np
 import ot as pot
 import pytest
 
-from tests.manifolds.table import MANIFOLDS
+from tests.manifolds.table import CASES
 from tests.weights.table import NETWORKS, canonical, weights
 from wfm.flows import (
     EntropicTransport,
@@ -18,12 +18,10 @@ from wfm.flows import (
     Given,
     Independent,
     OptimalTransport,
-    Prior,
-    Pushforward,
-    Reference,
     Velocity,
 )
 from wfm.manifolds import Euclidean
+from wfm.priors import Prior, Pushforward, standard
 from wfm.weights import align, permute, random_permutation
 
 KEY = jax.random.key(0)
@@ -33,7 +31,7 @@ N = 8
 
 
 def batch(manifold, n, seed=1):
-    return jax.vmap(manifold.random)(jax.random.split(jax.random.key(seed), n))
+    return jax.vmap(standard(manifold).sample)(jax.random.split(jax.random.key(seed), n))
 
 
 def total_cost(manifold, x0, x1):
@@ -45,9 +43,10 @@ def sorted_rows(points):
     return rows[np.lexsort(rows.T)]
 
 
-@pytest.mark.parametrize("manifold", MANIFOLDS.values(), ids=MANIFOLDS)
+@pytest.mark.optimised
+@pytest.mark.parametrize("manifold", CASES)
 def test_the_plan_is_pots_and_uses_every_draw_once(manifold):
-    x1, prior = batch(manifold, N), Reference(manifold)
+    x1, prior = batch(manifold, N), standard(manifold)
     pair = jax.jit(lambda c, k: c.pair(manifold, prior, x1, k))
     independent, same = pair(Independent(), KEY)
     x0, again = pair(OptimalTransport(), KEY)
@@ -66,13 +65,14 @@ def test_batches_of_any_size(n):
     manifold = Euclidean((3,))
     x1 = batch(manifold, n)
     for coupling in (OptimalTransport(), EntropicTransport()):
-        x0, _ = jax.jit(lambda k, c=coupling: c.pair(manifold, Reference(manifold), x1, k))(KEY)
+        x0, _ = jax.jit(lambda k, c=coupling: c.pair(manifold, standard(manifold), x1, k))(KEY)
         assert x0.shape == (n, 3)
 
 
+@pytest.mark.slow
 def test_entropic_plans_lie_between_the_best_and_independent_and_keep_the_prior():
     manifold = Euclidean((2,))
-    x1, prior = batch(manifold, 16), Reference(manifold)
+    x1, prior = batch(manifold, 16), standard(manifold)
 
     def mean_cost(coupling):
         x0, _ = pairs(coupling)
@@ -107,8 +107,9 @@ class Fixed(Prior):
         raise NotImplementedError
 
 
+@pytest.mark.slow
 def test_equivariant_transport_is_cheaper_and_blind_to_the_order_of_x0s_neurons():
-    manifold, spec = FORM.manifold(0.3), FORM.spec
+    manifold, spec = FORM.manifold(), FORM.spec
     points = [FORM.encode(weights(SPEC, s)) for s in range(2 * N)]
     stack = lambda ws: jax.tree.map(lambda *a: jnp.stack(a), *ws)  # noqa: E731
     x1, x0 = stack(points[:N]), stack(points[N:])
@@ -132,6 +133,7 @@ def swap_to(x1, x0):
     return jnp.where(jnp.sum((x1 - swapped) ** 2) < jnp.sum((x1 - x0) ** 2), swapped, x0)
 
 
+@pytest.mark.slow
 def test_equivariant_transport_keeps_the_prior_only_up_to_the_symmetry():
     """The bias that a field which tells coordinates apart would learn, in closed form.
 
@@ -143,7 +145,7 @@ def test_equivariant_transport_keeps_the_prior_only_up_to_the_symmetry():
 
     def difference(coupling):
         draws = [
-            coupling.pair(plane, Reference(plane), x1[:64], k)[0]
+            coupling.pair(plane, standard(plane), x1[:64], k)[0]
             for k in jax.random.split(KEY, n // 64)
         ]
         d = np.concatenate([np.asarray(x0[:, 0] - x0[:, 1]) for x0 in draws])
@@ -169,13 +171,14 @@ def test_given_pairs_are_what_the_flow_learns_from():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", [OptimalTransport(), EntropicTransport()])
 def test_a_flow_trains_with_every_coupling(coupling):
-    manifold = FORM.manifold(0.3)
+    manifold = FORM.manifold()
     x1 = jax.vmap(FORM.encode)(
         jax.tree.map(lambda *a: jnp.stack(a), *(weights(SPEC, s) for s in range(4)))
     )
-    prior = Pushforward(Reference(manifold), lambda x: x)
+    prior = Pushforward(standard(manifold), lambda x: x)
     matching = FlowMatching(manifold, prior=prior, coupling=coupling)
     field = lambda s: lambda t, x: jax.tree.map(lambda a: s * a, x)  # noqa: E731
     loss, gradient = jax.jit(jax.value_and_grad(lambda s: matching.loss(field(s), x1, KEY)))(0.5)

@@ -6,25 +6,26 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.manifolds.test_densities import circle as circle_of
-from tests.manifolds.test_densities import covariance, hyperboloid, quadrature, rotation
+from tests.test_priors import circle as circle_of
+from tests.test_priors import covariance, hyperboloid, quadrature, rotation
 from wfm.fields import MLPField
 from wfm.flows import FlowMatching, Integrator, Velocity, rk4
 from wfm.flows.draws import normal_like
 from wfm.manifolds import SO3, SPD, Hyperboloid, PoincareBall
+from wfm.priors import standard
 from wfm.training import learn
 
 TURN = (-np.pi, np.pi)
 # A manifold, a chart from a box, and midpoints along each side.
 CASES = {
-    "hyperboloid": (Hyperboloid(2, std=0.5), hyperboloid, [(0, 4), TURN], 64),
+    "hyperboloid": (Hyperboloid(2), hyperboloid, [(0, 4), TURN], 64),
     "poincare_ball": (
-        PoincareBall(2, std=0.5),
+        PoincareBall(2),
         lambda a: circle_of(a[1], jnp.tanh(a[0] / 2)),
         [(0, 4), TURN],
         64,
     ),
-    "spd": (SPD(2, std=0.5), covariance, [(-2, 2), (0, 2.5), (0, np.pi)], 32),
+    "spd": (SPD(2), covariance, [(-2, 2), (0, 2.5), (0, np.pi)], 32),
     "so3": (SO3(), rotation, [TURN, (0, np.pi), TURN], 20),
 }
 
@@ -42,14 +43,15 @@ ORIGINS = {
 @pytest.mark.parametrize(("space", "chart", "box", "n"), CASES.values(), ids=CASES)
 def test_a_learned_density_integrates_to_1_and_is_that_of_its_samples(space, chart, box, n):
     points, weights = quadrature(space, chart, box, n)
-    centre = space.random(jax.random.key(5))
+    prior = standard(space, 0.5)
+    centre = prior.sample(jax.random.key(5))
 
     def draw(key):
         return space.exp(centre, SPREAD * space.frame(centre, normal_like(key, centre)))
 
     keys = jax.random.split(jax.random.key(0), 2000)
     data = jax.jit(jax.vmap(draw))(keys)
-    matching = FlowMatching(space, prediction=Velocity())
+    matching = FlowMatching(space, prior=prior, prediction=Velocity())
     # Where entries grow with the exponential of the distance, normal coordinates are read: they
     # grow with the distance. Elsewhere entries are bounded, and those of SO(3) have no cut.
     origin = ORIGINS.get(type(space))
@@ -71,4 +73,4 @@ def test_a_learned_density_integrates_to_1_and_is_that_of_its_samples(space, cha
     samples = jax.jit(jax.vmap(lambda k: flow.sample(k, how)))(keys)
     found, expected = distances(samples), (weights * density * distances(points)).sum()
     assert abs(found.mean() - expected) < 4 * found.std() / len(found) ** 0.5 + 0.01
-    assert found.mean() < distances(jax.jit(jax.vmap(space.random))(keys)).mean() - 0.1
+    assert found.mean() < distances(jax.jit(jax.vmap(prior.sample))(keys)).mean() - 0.1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.manifolds.table import MANIFOLDS
+from tests.manifolds.table import CASES, MANIFOLDS
 from wfm.fields import MLPField
 from wfm.flows import (
     EndPoint,
@@ -18,8 +18,6 @@ from wfm.flows import (
     FlowMatching,
     Hutchinson,
     Integrator,
-    Pushforward,
-    Reference,
     Velocity,
     denser_late,
     euler,
@@ -29,6 +27,7 @@ from wfm.flows import (
 )
 from wfm.flows.draws import normal_like
 from wfm.manifolds import Euclidean, Hyperboloid, Manifold, PoincareBall, Product, Sphere
+from wfm.priors import Pushforward, WrappedNormal, standard
 from wfm.training import learn
 
 KEY = jax.random.key(0)
@@ -57,9 +56,10 @@ def log_prob_at_pole(rate, x):
 @pytest.mark.parametrize("solver", [euler, midpoint, rk4, tsit5])
 def test_gaussian_to_gaussian(solver):
     """x' = a (x - c) leads N(m, s²) to N(c + (m - c) eᵃ, s² e²ᵃ)."""
-    space = Product({"x": Euclidean((3,), std=0.5, mean=1.0)})
+    space = Product({"x": Euclidean((3,))})
+    prior = WrappedNormal(space, 0.5, 1.0)
     a, c = 0.8, -0.5
-    flow = Flow(space, lambda t, x: {"x": a * (x["x"] - c)}, prediction=Velocity())
+    flow = Flow(space, lambda t, x: {"x": a * (x["x"] - c)}, None, prior, Velocity())
     x = jnp.array([0.3, 2.0, 4.0])
     steps = 1000 if solver is euler else 32
     found = jax.jit(lambda x: flow.log_prob({"x": x}, Integrator(steps, solver)))(x)
@@ -162,11 +162,11 @@ def check_divergence(manifold, velocity, x):
     assert abs(found - expected) < 1e-4 * (1 + abs(expected))
 
 
-@pytest.mark.parametrize("manifold", MANIFOLDS.values(), ids=MANIFOLDS)
+@pytest.mark.parametrize("manifold", CASES)
 def test_divergence_is_that_of_normal_coordinates(manifold):
     if manifold is MANIFOLDS["nested"]:
         pytest.skip("has parts without entries, which no basis reaches")
-    check_divergence(manifold, wavy(manifold), manifold.random(KEY))
+    check_divergence(manifold, wavy(manifold), standard(manifold).sample(KEY))
 
 
 def test_a_metric_without_its_frame_or_volume_is_caught():
@@ -178,7 +178,7 @@ def test_a_metric_without_its_frame_or_volume_is_caught():
 
     for stranger in (Frameless(2), Flat(2)):
         with pytest.raises(AssertionError):
-            check_divergence(stranger, wavy(stranger), stranger.random(KEY))
+            check_divergence(stranger, wavy(stranger), standard(stranger).sample(KEY))
 
 
 HYPERBOLIC = {"hyperboloid": Hyperboloid(3), "poincare_ball": PoincareBall(3)}
@@ -189,21 +189,23 @@ HYPERBOLIC = {"hyperboloid": Hyperboloid(3), "poincare_ball": PoincareBall(3)}
 def test_divergence_of_contraction_in_hyperbolic_space(manifold, size):
     """v = log_x(o) has divergence -1 - (n-1) r coth r at distance r from o (half the Laplacian
     of -r²)."""
-    o = manifold.project(jnp.zeros_like(manifold.random(KEY)))
+    o = manifold.project(jnp.zeros_like(standard(manifold).sample(KEY)))
     a = manifold.frame(o, jnp.arange(o.size, dtype=float))
     x = manifold.exp(o, a * (size / manifold.norm(o, a)))
     _, found = Exact()(manifold, lambda t, x: manifold.log(x, o), 0.0, x, None)
     np.testing.assert_allclose(found, -1 - 2 * size / np.tanh(size), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gaussian", [False, True])
 @pytest.mark.parametrize("curved", [False, True])
 def test_hutchinson_agrees_with_exact_within_its_standard_error(gaussian, curved):
-    m = Product({"w": Sphere((6, 4), axes=0), "b": Euclidean((4,), std=0.5)})
+    m = Product({"w": Sphere((6, 4), axes=0), "b": Euclidean((4,))})
     mix = jax.random.normal(KEY, (4, 4))
     field = lambda t, x: {"w": jnp.sin(x["w"] @ mix + t), "b": x["w"].sum(0) - x["b"] ** 2}  # noqa: E731
-    flow = Flow(m if curved else m.ambient(), field, prediction=Velocity())
-    x = m.random(jax.random.key(1))
+    space = m if curved else m.ambient()
+    flow = Flow(space, field, prior=standard(space, 0.5), prediction=Velocity())
+    x = standard(m, 0.5).sample(jax.random.key(1))
     how = Integrator(8, midpoint)
     exact = jax.jit(lambda x: flow.log_prob(x, how))(x)
     estimate = lambda key: flow.log_prob(x, how, Hutchinson(2, gaussian), key)  # noqa: E731
@@ -212,10 +214,11 @@ def test_hutchinson_agrees_with_exact_within_its_standard_error(gaussian, curved
     assert abs(found.mean() - exact) < 4 * found.std() / 400**0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
 @pytest.mark.parametrize("divergence", [Exact(), Hutchinson(4)])
 def test_forward_and_backward_agree(prediction, divergence):
-    m = Product({"s": S2, "b": Euclidean((2,), std=0.5)})
+    m = Product({"s": S2, "b": Euclidean((2,))})
     lands = prediction.lands
 
     def field(t, x):
@@ -223,7 +226,7 @@ def test_forward_and_backward_agree(prediction, divergence):
         end = jax.tree.map(lambda a, v: a + (1 - t) * v, x, move)
         return end if lands else move
 
-    flow = Flow(m, field, prediction=prediction)
+    flow = Flow(m, field, prior=standard(m, 0.5), prediction=prediction)
     # A sample has landed, and the flow's density is that before: a short last interval.
     how = Integrator(128, rk4, denser_late) if lands else Integrator(64, rk4)
     key = jax.random.key(3)
@@ -277,12 +280,12 @@ def test_the_density_of_a_trained_flow_integrates_to_1_and_is_that_of_its_sample
 
 
 def test_densities_that_do_not_exist_are_refused():
-    m = Product({"w": Sphere((5, 4), axes=0), "b": Euclidean((4,), std=0.3)})
+    m = Product({"w": Sphere((5, 4), axes=0), "b": Euclidean((4,))})
     field = lambda t, x: x  # noqa: E731
-    x = m.random(KEY)
+    x = standard(m).sample(KEY)
     with pytest.raises(ValueError, match="projected from 24 dimensions to 20"):
         Flow(m.ambient(), field, target=m).log_prob(x)
-    moved = Pushforward(Reference(m), lambda x: x)
+    moved = Pushforward(standard(m), lambda x: x)
     with pytest.raises(NotImplementedError, match="no known density"):
         Flow(m, field, prior=moved).log_prob(x)
     with pytest.raises(ValueError, match="give a key"):

@@ -24,6 +24,7 @@ from wfm.flows import (
     uniform,
 )
 from wfm.manifolds import Euclidean, Hyperboloid, Product, Sphere, Torus
+from wfm.priors import standard
 
 KEY = jax.random.key(0)
 TURN = [[0, -1.0, 0.3], [1.0, 0, -0.7], [-0.3, 0.7, 0]]
@@ -58,6 +59,7 @@ def slope(flow, x0, exact, solver, steps, grid=uniform):
     return np.polyfit(np.log(steps), np.log(errors), 1)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ORDERS)
 @pytest.mark.parametrize("part", ["sphere", "product"])
 def test_order_of_convergence(solver, part):
@@ -90,6 +92,7 @@ def test_order_of_convergence_in_the_hyperbolic_plane(solver):
     assert abs(found + ORDERS[solver]) < 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ORDERS)
 def test_order_is_kept_by_end_points_if_the_grid_is_dense_where_they_land(solver):
     """E[x₁ | x_t] of N(0, 1) → N(2, 1): the flow x_t = 2t + √(t² + (1-t)²) x₀ ends at 2 + x₀."""
@@ -104,6 +107,7 @@ def test_order_is_kept_by_end_points_if_the_grid_is_dense_where_they_land(solver
     assert found < 0.15 - ORDERS[solver]  # the last step is 1/n² long, its error 1/n⁴
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [*ORDERS, tsit5])
 def test_a_geodesic_solver_is_the_method_itself_in_flat_space(solver):
     theirs = {euler: diffrax.Euler(), midpoint: diffrax.Midpoint(), tsit5: diffrax.Tsit5()}
@@ -125,13 +129,16 @@ def test_a_geodesic_solver_is_the_method_itself_in_flat_space(solver):
     np.testing.assert_allclose(x, y, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ORDERS)
 @pytest.mark.parametrize("noise", [None, TangentNoise(0.05)])
 def test_points_stay_on_spheres_for_512_steps(solver, noise):
     m = Product({"w": Sphere((30, 16), axes=0), "last": Sphere((16, 2), radius=2**0.5)})
     field = lambda t, x: jax.tree.map(lambda a: 3 * jnp.sin(5 * a) + t, x)  # noqa: E731
     flow = Flow(m, field, prediction=EXACT)
-    x = jax.jit(lambda key: flow.solve(m.random(key), Integrator(512, solver), noise, key))(KEY).ys
+    x = jax.jit(
+        lambda key: flow.solve(standard(m).sample(key), Integrator(512, solver), noise, key)
+    )(KEY).ys
     assert abs(jnp.linalg.norm(x["w"][0], axis=0) - 1).max() < 1e-5
     assert abs(jnp.linalg.norm(x["last"]) - 2**0.5) < 1e-5
 
@@ -173,6 +180,7 @@ def test_end_points_are_landed_on(steps, solver):
     assert torus.dist(end, goal) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
 def test_a_trajectory_starts_at_the_prior_and_ends_at_the_sample(prediction):
     flow = Flow(PRODUCT, turning, prediction=prediction)
@@ -188,6 +196,7 @@ def test_a_trajectory_starts_at_the_prior_and_ends_at_the_sample(prediction):
     assert jnp.isfinite(halfway["s"]).all()
 
 
+@pytest.mark.slow
 def test_samples_can_be_differentiated_and_their_saving_chosen():
     flow = Flow(PRODUCT, turning, prediction=EXACT)
     x0, _ = start_and_end()

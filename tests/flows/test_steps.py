@@ -19,11 +19,12 @@ from wfm.flows import (
     tsit5,
 )
 from wfm.manifolds import Euclidean, Product, Sphere
+from wfm.priors import standard
 
 KEY = jax.random.key(0)
 SPACES = {
-    "flat": Euclidean((3,), std=0.5),
-    "product": Product({"w": Sphere((3, 2), axes=0), "b": Euclidean((1,), std=0.5)}),
+    "flat": Euclidean((3,)),
+    "product": Product({"w": Sphere((3, 2), axes=0), "b": Euclidean((1,))}),
 }
 CASES = {
     "flat": ("flat", Velocity(), Integrator(8, euler)),
@@ -72,6 +73,7 @@ def end_and_log_determinant(space, run, x):
     return end, jnp.linalg.slogdet((plus - minus) / 2e-5 @ basis(end))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_guided_sampler_has_the_density_of_its_own_map_forth_and_back(case):
     """With a batch of its own at every step, and noise on its inputs."""
@@ -94,9 +96,10 @@ def test_a_guided_sampler_has_the_density_of_its_own_map_forth_and_back(case):
     assert abs(back - forth) < 1e-8
     np.testing.assert_allclose(x, drawn, atol=1e-10)
     with pytest.raises(ValueError, match="use sampler_log_prob with the integrator that samples"):
-        flow.log_prob(space.random(KEY))
+        flow.log_prob(standard(space).sample(KEY))
 
 
+@pytest.mark.slow
 def test_single_precision_undoes_steps_and_other_programs_take_the_same_batches():
     """50 steps, whose times are no multiples of powers of 2; in turn compiled and not."""
     plain = Flow(SPACES["flat"], wavy(Velocity()), prediction=Velocity())
@@ -111,6 +114,7 @@ def test_single_precision_undoes_steps_and_other_programs_take_the_same_batches(
     assert abs(found.mean() - forth) < 4 * found.std() / 100**0.5
 
 
+@pytest.mark.slow
 def test_strong_guidance_has_its_density_or_says_that_it_has_none():
     """Down λ Σ log cosh(3 (x - c)) on the whole data, from flat to steep: no batches are drawn.
 
@@ -140,6 +144,7 @@ def test_strong_guidance_has_its_density_or_says_that_it_has_none():
                 flow.sample_with_log_prob(KEY, how)
 
 
+@pytest.mark.slow
 def test_likelihoods_of_802_narrow_dimensions_and_their_errors():
     """N(0, 1) → N(0, 0.1²), x' = x ṡ/s with s² = (1-t)² + 0.01 t²: by default, and said."""
     square = lambda t: (1 - t) ** 2 + 0.01 * t**2  # noqa: E731

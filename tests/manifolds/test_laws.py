@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from tests.manifolds.table import CUT, MANIFOLDS, Jitted, noise
+from tests.cases import cases
+from tests.manifolds.table import CASES, CUT, MANIFOLDS, OFTEN, Jitted, noise
 from wfm.manifolds import Hyperboloid, Manifold
 
 # scope="module" runs all laws of one manifold in a row, so that workers share little compiling
-every_manifold = pytest.mark.parametrize(
-    "manifold", MANIFOLDS.values(), ids=MANIFOLDS.keys(), scope="module"
-)
+every_manifold = pytest.mark.parametrize("manifold", CASES, scope="module")
 every_jitted_manifold = pytest.mark.parametrize(
-    "manifold", [Jitted(m) for m in MANIFOLDS.values()], ids=MANIFOLDS.keys(), scope="module"
+    "manifold",
+    cases({name: Jitted(m) for name, m in MANIFOLDS.items()}, OFTEN),
+    scope="module",
 )
 seeds = st.integers(0, 2**31 - 1)
 lengths = st.floats(0, 3, width=32, allow_subnormal=False)
@@ -63,7 +64,7 @@ def assert_close(actual, expected, tolerance: float = 2e-5):
 @every_jitted_manifold
 @given(seed=seeds)
 def test_random_points_lie_on_the_manifold(manifold, seed):
-    x = manifold.random(jax.random.key(seed))
+    x = manifold.prior.sample(jax.random.key(seed))
     assert_close(manifold.project(x), x, 1e-6)
     assert manifold.off(x) < 1e-5
 
@@ -110,7 +111,7 @@ def test_a_metric_without_its_frame_is_caught():
 
     fast = Jitted(Forgetful(3))
     with pytest.raises(AssertionError):
-        check_tangent_maps(fast, fast.random(jax.random.key(0)))
+        check_tangent_maps(fast, fast.prior.sample(jax.random.key(0)))
 
 
 @every_jitted_manifold
@@ -218,6 +219,8 @@ def test_many_steps_stay_on_the_manifold(manifold):
 
 @every_manifold
 def test_vmap_equals_one_by_one(manifold):
+    prior = Jitted(manifold).prior
+
     def everything(manifold, x, y, v):
         return {
             "exp": manifold.exp(x, v),
@@ -229,7 +232,7 @@ def test_vmap_equals_one_by_one(manifold):
             "frame": manifold.frame(x, y),
             "gradient": manifold.gradient(x, y),
             "log_volume": manifold.log_volume(x),
-            "log_prob": manifold.log_prob_random(x),
+            "log_prob": prior.log_prob(x),
             "geodesic": manifold.geodesic(x, y, 0.3),
         }
 

@@ -73,6 +73,7 @@ def unrolled(score, temperature, iterations):
     return plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 5, 16])
 def test_implicit_gradient_is_that_of_all_iterations(n):
     score, target = jnp.asarray(scores(n)), jnp.asarray(scores(n, 1))

@@ -4,6 +4,7 @@ import functools
 
 import jax
 
+from tests.cases import cases
 from wfm.weights import AsTrained, Canonical, align, cnn, mlp, residual_mlp
 
 # Spec, and the shape of one input.
@@ -17,11 +18,12 @@ NETWORKS = {
     "residual": (residual_mlp(5, 8, 6, 3, blocks=2), (5,)),
     "cnn": (cnn(2, 4, 5, d_out=3), (6, 6, 2)),
 }
+CASES = cases(NETWORKS, often=("mlp", "tanh", "residual", "cnn"))
 
 
 def weights(spec, seed: int, std: float = 0.5):
     """Random weights."""
-    return AsTrained(spec).manifold(std).random(jax.random.key(seed))
+    return AsTrained(spec).prior(std).sample(jax.random.key(seed))
 
 
 def inputs(shape, n: int = 20):

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from tests.weights.table import NETWORKS, aligned, canonical, encoded, inputs, outputs, weights
+from tests.weights.table import (
+    CASES,
+    NETWORKS,
+    aligned,
+    canonical,
+    encoded,
+    inputs,
+    outputs,
+    weights,
+)
 from wfm.tasks import cross_entropy
 from wfm.weights import (
     ActivationMatching,
@@ -32,7 +41,7 @@ from wfm.weights import (
     rescale,
 )
 
-networks = pytest.mark.parametrize(("spec", "shape"), NETWORKS.values(), ids=NETWORKS)
+networks = pytest.mark.parametrize(("spec", "shape"), CASES)
 seeds = st.integers(0, 10_000)
 
 
@@ -42,7 +51,7 @@ def close(a, b, tolerance=2e-5):
 
 def planted(spec, n, std=0.5):
     """Random networks, stacked, and the same with their neurons shuffled."""
-    draws = jax.vmap(AsTrained(spec).manifold(std).random)(jax.random.split(jax.random.key(0), n))
+    draws = jax.vmap(AsTrained(spec).prior(std).sample)(jax.random.split(jax.random.key(0), n))
     shuffles = jax.vmap(functools.partial(random_permutation, spec))(
         jax.random.split(jax.random.key(1), n)
     )
@@ -86,6 +95,7 @@ def test_every_sweep_of_matching_is_needed_and_lowers_the_distance():
     assert max(gains) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 5, 7])
 def test_aligning_many_equals_aligning_each(n):
     spec = NETWORKS["mlp"][0]
@@ -99,6 +109,7 @@ def test_aligning_many_equals_aligning_each(n):
         close(permute(spec, own, w), aligned(spec, reference, w))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [mlp(30, 16, 16, 2), mlp(784, 10, 10)], ids=["uci", "mnist"])
 @pytest.mark.parametrize("matching", [WeightMatching(), SinkhornMatching()], ids=["wm", "sinkhorn"])
 def test_a_hundred_of_a_hundred_planted_permutations_are_undone(spec, matching):
@@ -106,12 +117,14 @@ def test_a_hundred_of_a_hundred_planted_permutations_are_undone(spec, matching):
     chex.assert_trees_all_equal(align_each(spec, draws, shuffled, matching)[0], draws)
 
 
+@pytest.mark.slow
 @networks
 def test_sinkhorn_matching_recovers_planted_permutations(spec, shape):
     draws, shuffled = planted(spec, 8)
     chex.assert_trees_all_equal(align_each(spec, draws, shuffled, SinkhornMatching())[0], draws)
 
 
+@pytest.mark.slow
 @networks
 def test_matching_by_activations_recovers_what_the_data_show(spec, shape):
     """Neurons that are silent on all data are alike, so activations are compared, not weights."""
@@ -125,6 +138,7 @@ def test_matching_by_activations_recovers_what_the_data_show(spec, shape):
         assert a.shape[-1] == spec.groups[group].size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [MidpointLoss, RandomPointLoss])
 def test_the_losses_on_the_way_are_lowered(objective):
     """Labels that a teacher gives; networks near permuted copies of it have a barrier between."""
@@ -190,6 +204,7 @@ def test_references_that_do_not_fit_are_refused():
             SinkhornMatching(**bad)
 
 
+@pytest.mark.slow
 def test_barycentre_undoes_hidden_permutations_and_lies_amid_the_networks():
     """Noisy permuted copies of one network: the mean is that network, up to a permutation."""
     spec, n, noise = NETWORKS["mlp"][0], 30, 0.1
@@ -198,7 +213,7 @@ def test_barycentre_undoes_hidden_permutations_and_lies_amid_the_networks():
     def copy(key):
         keys = jax.random.split(key)
         moved = permute(spec, random_permutation(spec, keys[0]), centre)
-        draws = AsTrained(spec).manifold(noise).random(keys[1])
+        draws = AsTrained(spec).prior(noise).sample(keys[1])
         return jax.tree.map(jnp.add, moved, draws)
 
     copies = jax.vmap(copy)(jax.random.split(jax.random.key(1), n))
@@ -209,7 +224,7 @@ def test_barycentre_undoes_hidden_permutations_and_lies_amid_the_networks():
 
 def test_barycentre_is_nearer_to_all_than_any_network_is():
     spec = NETWORKS["mlp"][0]
-    many = jax.vmap(lambda k: AsTrained(spec).manifold(0.5).random(k))(
+    many = jax.vmap(lambda k: AsTrained(spec).prior(0.5).sample(k))(
         jax.random.split(jax.random.key(0), 20)
     )
 
@@ -226,6 +241,7 @@ def gaps(a, b):
     return sum(np.asarray((a[n] - b[n]) ** 2).reshape(len(a[n]), -1).sum(1) for n in a)
 
 
+@pytest.mark.slow
 def test_restarts_find_the_best_of_all_permutations_whatever_the_order_of_neurons():
     spec, n = mlp(3, 4, 4, 2), 40
     both, moved = planted(spec, 2 * n)
@@ -253,6 +269,7 @@ def test_restarts_find_the_best_of_all_permutations_whatever_the_order_of_neuron
     np.testing.assert_allclose(gaps(others, again), best, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_neurons_come_home_where_networks_are_copies():
     spec, n = mlp(5, 8, 6, 3), 5
     draws, shuffled = planted(spec, n)
@@ -274,6 +291,7 @@ def test_neurons_come_home_where_networks_are_copies():
         np.testing.assert_allclose(share, found[group])
 
 
+@pytest.mark.slow
 def test_barycentres_settle():
     spec = NETWORKS["mlp"][0]
     many, _ = planted(spec, 12)

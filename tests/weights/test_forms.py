@@ -152,14 +152,14 @@ def test_what_probabilities_do_not_see_is_gone():
 
 
 def test_reference_draws_have_the_spread_that_was_asked_for():
-    flat = Canonical(SPEC, "euclidean").manifold({K1: 1.0, B1: 0.1, K2: 0.3, B2: 0.2})
-    draw = jax.jit(lambda f, key: jax.vmap(f.random)(jax.random.split(key, 4000)))
+    flat = Canonical(SPEC, "euclidean").prior({K1: 1.0, B1: 0.1, K2: 0.3, B2: 0.2})
+    draw = jax.jit(lambda f, key: jax.vmap(f.sample)(jax.random.split(key, 4000)))
     for name, std in ((B1, 0.1), (K2, 0.3), (B2, 0.2)):
         draws = np.asarray(draw(flat.factors[name], jax.random.key(0)))
         assert draws.std() == pytest.approx(std, rel=0.03)
         if name != B1:
             np.testing.assert_allclose(draws.sum(-1), 0, atol=1e-5)
-    with pytest.raises(NotImplementedError, match="not independent"):
+    with pytest.raises(NotImplementedError, match="not Gaussian"):
         flat.factors[B2].gaussian()
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.weights.table import NETWORKS
+from tests.weights.table import CASES
 from wfm.weights import AsTrained, Group, WeightSpec, cnn, mlp
 
 N = 400  # networks
@@ -57,7 +57,7 @@ def test_biases_start_at_zero(how):
     assert not w["dense2.bias"].any()
 
 
-@pytest.mark.parametrize(("spec", "shape"), NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize(("spec", "shape"), CASES)
 def test_initial_weights_fit_their_network(spec, shape):
     w = spec.init(jax.random.key(0))
     spec.check(w)
@@ -68,7 +68,7 @@ def test_initial_weights_fit_their_network(spec, shape):
 @pytest.mark.parametrize("std", [0.1, None])
 def test_normal_draws_are_those_of_flat_space(std):
     spec, key = mlp(5, 7, 3), jax.random.key(3)
-    expected = AsTrained(spec).manifold(1.0 if std is None else std).random(key)
+    expected = AsTrained(spec).prior(1.0 if std is None else std).sample(key)
     chex.assert_trees_all_equal(spec.init(key, "normal", std=std), expected)
 
 

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import given
 
-from tests.weights.table import NETWORKS, canonical, encoded, function, inputs, outputs, weights
+from tests.weights.table import (
+    CASES,
+    NETWORKS,
+    canonical,
+    encoded,
+    function,
+    inputs,
+    outputs,
+    weights,
+)
 from wfm.weights import (
     canonicalize,
     mix,
@@ -19,7 +28,7 @@ from wfm.weights import (
 )
 from wfm.weights.form import LAST_LAYERS
 
-networks = pytest.mark.parametrize(("spec", "shape"), NETWORKS.values(), ids=NETWORKS)
+networks = pytest.mark.parametrize(("spec", "shape"), CASES)
 lasts = pytest.mark.parametrize("last", LAST_LAYERS)
 seeds = st.integers(0, 10_000)
 
@@ -48,6 +57,7 @@ def test_rescaling_keeps_the_function(spec, shape, seed):
     )
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(1, 9), min_size=2, max_size=5), st.sampled_from(["relu", "tanh"]), seeds
 )
@@ -98,6 +108,7 @@ def test_canonical_form_is_blind_to_scale(spec, shape, last, seed):
     close(encoded(form, moved), encoded(form, w), 1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_canonical_form_are_finite_at_zero():
     spec = NETWORKS["mlp"][0]
     zero = jax.tree.map(jnp.zeros_like, weights(spec, 0))
@@ -105,6 +116,7 @@ def test_gradients_of_the_canonical_form_are_finite_at_zero():
     assert all(jnp.isfinite(a).all() for a in gradient.values())
 
 
+@pytest.mark.slow
 @networks
 @given(seeds)
 def test_mixing_by_permutation_matrices_permutes(spec, shape, seed):

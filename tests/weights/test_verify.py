@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.weights.table import NETWORKS, inputs, outputs, weights
+from tests.weights.table import CASES, NETWORKS, inputs, outputs, weights
 from wfm.weights import (
     Group,
     LinearScaling,
@@ -24,7 +24,7 @@ def stacked(spec, n=2, std=0.5):
     return {n: draw(n) * (not n.endswith("bias")) for n in spec.arrays}
 
 
-@pytest.mark.parametrize(("spec", "shape"), NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize(("spec", "shape"), CASES)
 def test_true_labels_pass(spec, shape):
     spec.verify(stacked(spec), inputs(shape, 4))
 

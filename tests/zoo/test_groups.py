@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.cases import cases
 from wfm.devices import device_mesh
 from wfm.tasks import load_task
 from wfm.weights import AsTrained, mlp
@@ -20,7 +21,7 @@ N = 7
 
 def initial(seed=0):
     keys = jax.random.split(jax.random.key(seed), N)
-    return jax.vmap(AsTrained(SPEC).manifold(0.5).random)(keys)
+    return jax.vmap(AsTrained(SPEC).prior(0.5).sample)(keys)
 
 
 def train(start=None, stride=7, key=1, **options):
@@ -39,9 +40,14 @@ def assert_same(zoo, other, atol=0.0):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=atol), zoo, other)
 
 
-@pytest.mark.parametrize(
-    ("at_once", "devices"), [(1, None), (3, None), (99, None), (6, 1), (3, 8), (99, 8)]
-)
+WAYS = {
+    f"{at_once} at once, devices {devices}": (at_once, devices)
+    for at_once, devices in [(1, None), (3, None), (99, None), (6, 1), (3, 8), (99, 8)]
+}
+OFTEN = ("3 at once, devices None", "3 at once, devices 8")
+
+
+@pytest.mark.parametrize(("at_once", "devices"), cases(WAYS, OFTEN))
 def test_groups_and_devices_do_not_change_the_networks(whole, at_once, devices):
     done = []
     mesh = device_mesh(devices) if devices else None

@@ -31,7 +31,7 @@ SPEC = mlp(4, 6, 3)
 
 
 def initial(n):
-    return jax.vmap(AsTrained(SPEC).manifold(0.5).random)(jax.random.split(jax.random.key(0), n))
+    return jax.vmap(AsTrained(SPEC).prior(0.5).sample)(jax.random.split(jax.random.key(0), n))
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,7 @@ def test_full_batch_training_equals_a_plain_loop():
             np.testing.assert_allclose(zoo.weights[name][i], w[name], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 8])
 def test_training_that_stops_early_went_the_same_way(stop):
     def train(**change):
@@ -100,6 +101,7 @@ def test_training_that_stops_early_went_the_same_way(stop):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", [True, False])
 def test_networks_see_the_same_batches_if_so_scheduled(same):
     schedule = Schedule(epochs=3, batch_size=16, burn_in=1, stride=10, same_batches=same)

@@ -18,7 +18,6 @@ from wfm.flows.matching import FlowMatching
 from wfm.flows.noise import Motion, Noise, ScoreNoise, TangentNoise
 from wfm.flows.path import BetaTime, GeodesicPath
 from wfm.flows.prediction import EndPoint, OnPath, Prediction, Spaces, Velocity
-from wfm.flows.prior import Prior, Pushforward, Reference
 from wfm.flows.solver import (
     GeodesicRungeKutta,
     MakeSolver,
@@ -55,9 +54,6 @@ __all__ = [
     "OnPath",
     "OptimalTransport",
     "Prediction",
-    "Prior",
-    "Pushforward",
-    "Reference",
     "ScoreNoise",
     "Spaces",
     "TangentNoise",

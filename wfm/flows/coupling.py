@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from wfm.errors import UserError
-from wfm.flows.prior import Prior
 from wfm.manifolds import Manifold, Point
 from wfm.ot import best_assignment, sinkhorn, to_doubly_stochastic
+from wfm.priors import Prior
 
 
 class Coupling(eqx.Module):

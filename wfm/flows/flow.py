@@ -20,12 +20,12 @@ from wfm.flows.integrator import DENSITY, Integrator
 from wfm.flows.likelihood import Divergence, Exact, LogProb, integrate_divergence
 from wfm.flows.noise import Motion, Noise
 from wfm.flows.prediction import EndPoint, Prediction, Spaces
-from wfm.flows.prior import Prior, Reference
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.manifolds.base import Scalar
+from wfm.priors import Prior, standard
 
 NAME = "flow"
-CLASSES = artefacts.Classes(("wfm.manifolds", "wfm.flows", "wfm.fields"))
+CLASSES = artefacts.Classes(("wfm.manifolds", "wfm.priors", "wfm.flows", "wfm.fields"))
 
 
 class Flow(eqx.Module):
@@ -57,7 +57,7 @@ class Flow(eqx.Module):
     ):
         self.space = space
         self.target = target or space
-        self.prior = prior or Reference(self.target)
+        self.prior = prior or standard(self.target)
         self.prediction = prediction or EndPoint()
         self.field = as_tree(field)
         self.independent = independent

@@ -11,9 +11,9 @@ from wfm.flows.field import Field
 from wfm.flows.flow import Flow
 from wfm.flows.path import BetaTime, GeodesicPath
 from wfm.flows.prediction import EndPoint, OnPath, Prediction, Spaces, Unit
-from wfm.flows.prior import Prior, Reference
 from wfm.manifolds import Manifold, Point
 from wfm.manifolds.base import Scalar
+from wfm.priors import Prior, standard
 
 
 class FlowMatching(eqx.Module):
@@ -22,7 +22,7 @@ class FlowMatching(eqx.Module):
     `space` is where paths run and samples are integrated, `target` where the data live (by
     default the same). So the three flows of Erdogan (2025, arXiv 2504.03710) are, for weights
     whose canonical form lives on `m`: Euclidean `FlowMatching(flat)`, Geometric `FlowMatching(m)`,
-    Normalized `FlowMatching(m.ambient(), target=m, prior=Reference(m))`.
+    Normalized `FlowMatching(m.ambient(), target=m)`.
 
     A field is any function `field(t, x)` from a time and a point to arrays of the same structure,
     whose meaning `prediction` fixes. `unit`, a pytree of positive numbers like a point, measures
@@ -53,7 +53,7 @@ class FlowMatching(eqx.Module):
     ):
         self.space = space
         self.target = target or space
-        self.prior = prior or Reference(self.target)
+        self.prior = prior or standard(self.target)
         self.path = path or GeodesicPath()
         self.coupling = coupling or Independent()
         self.time = time or BetaTime()

@@ -13,8 +13,8 @@ from jaxtyping import Array, Key
 
 from wfm.errors import UserError
 from wfm.flows.draws import normal_like
-from wfm.flows.prior import Prior
 from wfm.manifolds import Manifold, Point, Tangent
+from wfm.priors import Prior
 
 VelocityAt = Callable[[Any, Point], Tangent]
 Wrap = Callable[[diffrax.AbstractSolver], diffrax.AbstractSolver]

@@ -1,4 +1,4 @@
-"""Geometry alone: manifolds with exponential maps, transport and reference densities."""
+"""Geometry alone: manifolds with exponential maps, transport and volumes."""
 
 from wfm.manifolds.base import Manifold, Point, Tangent
 from wfm.manifolds.euclidean import Euclidean

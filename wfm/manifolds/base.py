@@ -1,7 +1,6 @@
 """What every geometry must offer; all else in `wfm` is written against it."""
 
 import abc
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -95,13 +94,34 @@ class Manifold(eqx.Module):
         """
         return jnp.zeros(())
 
+    @property
     @abc.abstractmethod
-    def random(self, key: Key[Array, ""]) -> Point:
-        """A draw of the reference distribution: uniform where compact, else Gaussian."""
+    def is_compact(self) -> bool:
+        """Whether there is a uniform distribution, with `uniform` and `log_total_volume`.
 
-    @abc.abstractmethod
-    def log_prob_random(self, x: Point) -> Scalar:
-        """Log-density of `random` at `x`."""
+        Otherwise there is a wrapped normal one, where the exponential map at the `origin` reaches
+        every point once: with `origin`, `normal` and `log_stretch`.
+        """
+
+    def uniform(self, key: Key[Array, ""]) -> Point:
+        """A point, uniform with respect to the Riemannian volume."""
+        raise NotImplementedError(f"there is no uniform distribution on {type(self).__name__}")
+
+    def log_total_volume(self) -> Scalar:
+        """Log of the Riemannian volume of the whole."""
+        raise NotImplementedError(f"{type(self).__name__} has no known volume")
+
+    def origin(self) -> Point:
+        """A fixed point, around which wrapped normal draws lie."""
+        raise NotImplementedError(f"{type(self).__name__} has no origin; use a Uniform prior")
+
+    def normal(self, key: Key[Array, ""]) -> Tangent:
+        """A standard normal tangent vector at the origin."""
+        raise NotImplementedError(f"{type(self).__name__} has no origin; use a Uniform prior")
+
+    def log_stretch(self, x: Point) -> Scalar:
+        """Log-determinant at log_o(x) of the exponential map's derivative at the origin o."""
+        raise NotImplementedError(f"{type(self).__name__} has no origin; use a Uniform prior")
 
     @abc.abstractmethod
     def ambient(self) -> "Manifold":
@@ -111,12 +131,6 @@ class Manifold(eqx.Module):
     def is_vector_space(self) -> bool:
         """Whether points may be added and scaled without leaving the manifold."""
         return False
-
-    def gaussian(self) -> tuple[PyTree[float], PyTree[float]]:
-        """Mean and standard deviation of `random`, where its entries are independent Gaussians."""
-        raise NotImplementedError(
-            f"reference draws of {type(self).__name__} are not Gaussian; use a flat space"
-        )
 
     def norm(self, x: Point, v: Tangent) -> Scalar:
         """Length of `v`, with gradient 0 at `v = 0`."""
@@ -166,14 +180,6 @@ def _largest(leaves: list[Array]) -> Scalar:
     sizes = [jnp.abs(jax.lax.stop_gradient(a)).max(initial=0) for a in leaves]
     size = jnp.stack(sizes).max()
     return jnp.where(size > 0, size, 1.0)
-
-
-def check_std(std: float) -> None:
-    """Refuse what is no standard deviation of a reference distribution."""
-    if not 0 < std < math.inf:
-        raise UserError(
-            f"std is a standard deviation: it must be finite and must be positive, got {std}"
-        )
 
 
 def check_dimension(n: int) -> None:

@@ -7,21 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from wfm.errors import UserError
-from wfm.manifolds.base import Manifold, Point, Scalar, check_std, replaced_if_any
+from wfm.manifolds.base import Manifold, Point, Scalar, replaced_if_any
 
 
 class Euclidean(Manifold):
-    """Arrays of one `shape`; `random` draws every entry from N(`mean`, `std`²)."""
+    """Arrays of one `shape`."""
 
     shape: tuple[int, ...] = eqx.field(static=True, converter=tuple)
-    std: float = eqx.field(static=True, default=1.0)
-    mean: float = eqx.field(static=True, default=0.0)
-
-    def __check_init__(self):
-        check_std(self.std)
-        if not math.isfinite(self.mean):
-            raise UserError(f"the mean of a flat space must be finite, got {self.mean}")
 
     @property
     def dim(self) -> int:
@@ -58,18 +50,22 @@ class Euclidean(Manifold):
     def to_tangent(self, x: Point, v: Float[Array, "..."]) -> Float[Array, "..."]:
         return v
 
-    def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:
-        return self.mean + self.std * jax.random.normal(key, self.shape)
+    @property
+    def is_compact(self) -> bool:
+        return False
 
-    def log_prob_random(self, x: Float[Array, "..."]) -> Scalar:
-        return jax.scipy.stats.norm.logpdf(x, self.mean, self.std).sum()
+    def origin(self) -> Float[Array, "..."]:
+        return jnp.zeros(self.shape)
+
+    def normal(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        return jax.random.normal(key, self.shape)
+
+    def log_stretch(self, x: Point) -> Scalar:
+        return jnp.zeros(())
 
     @property
     def is_vector_space(self) -> bool:
         return True
-
-    def gaussian(self) -> tuple[float, float]:
-        return self.mean, self.std
 
     def ambient(self) -> "Euclidean":
         return self

@@ -1,32 +1,27 @@
 """Hyperbolic space as a sheet of a hyperboloid, in Lorentz's coordinates."""
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from wfm.manifolds.base import Manifold, Scalar, check_dimension, check_std, safe_norm
+from wfm.manifolds.base import Manifold, Scalar, check_dimension, safe_norm
 
 
 class Hyperboloid(Manifold):
     """Arrays (x₀, x₁, …, x_n) with ⟨x, x⟩ = -1 and x₀ > 0, where ⟨u, v⟩ = Σᵢuᵢvᵢ - u₀v₀.
 
-    Curvature is -1. `random` is exp_o(std · z) at the origin o = (1, 0, …, 0) with standard normal
-    z, the wrapped normal of Nagano et al. (2019, arXiv 1902.02992). x₀ follows from the other
-    entries, so no method reads it: what is off the sheet is taken as its `project`. Lengths come
-    from components in a frame (the boost that takes o to x), not from ⟨u, u⟩, which loses every
-    digit far out. Points at distance r from o are exact to a relative rounding of cosh r.
+    Curvature is -1, the origin o is (1, 0, …, 0). x₀ follows from the other entries, so no method
+    reads it: what is off the sheet is taken as its `project`. Lengths come from components in a
+    frame (the boost that takes o to x), not from ⟨u, u⟩, which loses every digit far out. Points
+    at distance r from o are exact to a relative rounding of cosh r.
     Formulas: Nickel & Kiela (2018, arXiv 1806.03417); O'Neill (1983), chapter 4.
     """
 
     n: int = eqx.field(static=True)
-    std: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
         check_dimension(self.n)
-        check_std(self.std)
 
     @property
     def dim(self) -> int:
@@ -72,12 +67,18 @@ class Hyperboloid(Manifold):
     def frame(self, x: Float[Array, " m"], a: Float[Array, " m"]) -> Float[Array, " m"]:
         return self._from_components(x, a[1:])
 
-    def random(self, key: Key[Array, ""]) -> Float[Array, " m"]:
-        a = self.std * jax.random.normal(key, (self.n,))
-        return _lift(_sinhc(safe_norm(a)) * a)
+    @property
+    def is_compact(self) -> bool:
+        return False
 
-    def log_prob_random(self, x: Float[Array, " m"]) -> Scalar:
-        return log_wrapped_normal(safe_norm(x[1:])[0], self.n, self.std)
+    def origin(self) -> Float[Array, " m"]:
+        return jnp.zeros(self.n + 1).at[0].set(1.0)
+
+    def normal(self, key: Key[Array, ""]) -> Float[Array, " m"]:
+        return jnp.concatenate([jnp.zeros(1), jax.random.normal(key, (self.n,))])
+
+    def log_stretch(self, x: Float[Array, " m"]) -> Scalar:
+        return log_hyperbolic_stretch(safe_norm(x[1:])[0], self.n)
 
     def ambient(self) -> Manifold:
         raise NotImplementedError(
@@ -125,13 +126,11 @@ def gyrate(x: Float[Array, " n"], y: Float[Array, " n"], a: Float[Array, " n"]) 
     return a + 2 / squared * (turn(turned) + cos * turned)
 
 
-def log_wrapped_normal(sinh: Scalar, n: int, std: float) -> Scalar:
-    """Log-density of exp_o(std · z), z standard normal, at distance r from o with sinh(r) = `sinh`.
+def log_hyperbolic_stretch(sinh: Scalar, n: int) -> Scalar:
+    """(n-1) log(sinh(r) / r), of the exponential map's Jacobian at a distance r with this sinh(r).
 
-    That of z less the exponential map's Jacobian, (sinh(r) / r)^(n-1) (Nagano et al. 2019, arXiv
-    1902.02992, section 3; Mathieu et al. 2019, arXiv 1901.06033, section 3.3).
+    Nagano et al. (2019, arXiv 1902.02992, section 3); Mathieu et al. (2019, arXiv 1901.06033,
+    section 3.3).
     """
     r = jnp.arcsinh(sinh)
-    stretch = jnp.where(r > 0, sinh / jnp.where(r > 0, r, 1.0), 1.0)
-    log_normal = -((r / std) ** 2) / 2 - n * math.log(std * math.sqrt(2 * math.pi))
-    return log_normal - (n - 1) * jnp.log(stretch)
+    return (n - 1) * jnp.log(jnp.where(r > 0, sinh / jnp.where(r > 0, r, 1.0), 1.0))

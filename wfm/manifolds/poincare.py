@@ -7,26 +7,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from wfm.manifolds.base import Manifold, Scalar, check_dimension, check_std, safe_norm
-from wfm.manifolds.hyperboloid import gyrate, log_wrapped_normal
+from wfm.manifolds.base import Manifold, Scalar, check_dimension, safe_norm
+from wfm.manifolds.hyperboloid import gyrate, log_hyperbolic_stretch
 
 
 class PoincareBall(Manifold):
     """Vectors of n entries shorter than 1, with the metric λ² u·v, λ = 2 / (1 - |x|²).
 
-    Curvature is -1, and densities are with respect to the volume λⁿ dx. `random` is
-    exp_o(std · z), the wrapped normal of Mathieu et al. (2019, arXiv 1901.06033). Points hold a
-    distance r from the centre to a relative rounding of exp(r); vectors longer than 1 - √ε are
-    shortened to that (r = 8.7 in float32, 18.7 in float64), and `Hyperboloid` reaches further.
+    Curvature is -1, and densities are with respect to the volume λⁿ dx. The origin is the centre.
+    Points hold a distance r from it to a relative rounding of exp(r); vectors longer than 1 - √ε
+    are shortened to that (r = 8.7 in float32, 18.7 in float64), and `Hyperboloid` reaches further.
     Formulas: Ungar (2008), 'A Gyrovector Space Approach to Hyperbolic Geometry', written in y - x.
     """
 
     n: int = eqx.field(static=True)
-    std: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
         check_dimension(self.n)
-        check_std(self.std)
 
     @property
     def dim(self) -> int:
@@ -73,12 +70,18 @@ class PoincareBall(Manifold):
     def log_volume(self, x: Float[Array, " n"]) -> Scalar:
         return self.n * jnp.log(2 / _room(x))
 
-    def random(self, key: Key[Array, ""]) -> Float[Array, " n"]:
-        zero = jnp.zeros(self.n)
-        return self.exp(zero, self.std / 2 * jax.random.normal(key, (self.n,)))
+    @property
+    def is_compact(self) -> bool:
+        return False
 
-    def log_prob_random(self, x: Float[Array, " n"]) -> Scalar:
-        return log_wrapped_normal(2 * safe_norm(x)[0] / _room(x), self.n, self.std)
+    def origin(self) -> Float[Array, " n"]:
+        return jnp.zeros(self.n)
+
+    def normal(self, key: Key[Array, ""]) -> Float[Array, " n"]:
+        return jax.random.normal(key, (self.n,)) / 2
+
+    def log_stretch(self, x: Float[Array, " n"]) -> Scalar:
+        return log_hyperbolic_stretch(2 * safe_norm(x)[0] / _room(x), self.n)
 
     def ambient(self) -> Manifold:
         raise NotImplementedError(

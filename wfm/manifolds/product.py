@@ -1,5 +1,6 @@
 """Products of manifolds over a pytree."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +18,10 @@ class Product(Manifold):
     """The product of `factors`: its points have the structure of that pytree."""
 
     factors: PyTree[Manifold]
+
+    def map(self, of_factor: Callable[[Manifold], Any]) -> Any:
+        """What `of_factor` makes of each factor, in their structure."""
+        return jax.tree.map(of_factor, self.factors, is_leaf=_is_factor)
 
     def _map(self, method: str, *args: Any) -> Any:
         return jax.tree.map(
@@ -71,23 +76,34 @@ class Product(Manifold):
     def log_volume(self, x: Point) -> Scalar:
         return self._total("log_volume", x)
 
-    def random(self, key: Key[Array, ""]) -> Point:
+    def _draws(self, method: str, key: Key[Array, ""]) -> Any:
         leaves, structure = jax.tree.flatten(self.factors, is_leaf=_is_factor)
         keys = jax.random.split(key, len(leaves))
-        return structure.unflatten(f.random(k) for f, k in zip(leaves, keys, strict=True))
+        draws = (getattr(f, method)(k) for f, k in zip(leaves, keys, strict=True))
+        return structure.unflatten(draws)
 
-    def log_prob_random(self, x: Point) -> Scalar:
-        return self._total("log_prob_random", x)
+    @property
+    def is_compact(self) -> bool:
+        return all(factor.is_compact for factor in self._leaves())
+
+    def uniform(self, key: Key[Array, ""]) -> Point:
+        return self._draws("uniform", key)
+
+    def log_total_volume(self) -> Scalar:
+        return self._total("log_total_volume")
+
+    def origin(self) -> Point:
+        return self._map("origin")
+
+    def normal(self, key: Key[Array, ""]) -> Tangent:
+        return self._draws("normal", key)
+
+    def log_stretch(self, x: Point) -> Scalar:
+        return self._total("log_stretch", x)
 
     @property
     def is_vector_space(self) -> bool:
         return all(factor.is_vector_space for factor in self._leaves())
-
-    def gaussian(self) -> tuple[Any, Any]:
-        moments = [factor.gaussian() for factor in self._leaves()]
-        structure = jax.tree.structure(self.factors, is_leaf=_is_factor)
-        mean, std = (structure.unflatten(part) for part in zip(*moments, strict=True))
-        return mean, std
 
     def ambient(self) -> "Product":
         return Product(self._map("ambient"))

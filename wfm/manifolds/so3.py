@@ -46,12 +46,16 @@ class SO3(Manifold):
     def to_tangent(self, x: Matrix, v: Matrix) -> Matrix:
         return x @ _skew(_axial(x.T @ v))
 
-    def random(self, key: Key[Array, ""]) -> Matrix:
+    @property
+    def is_compact(self) -> bool:
+        return True
+
+    def uniform(self, key: Key[Array, ""]) -> Matrix:
         q = jax.random.normal(key, (4,))
         return _from_quaternion(q / safe_norm(q))
 
-    def log_prob_random(self, x: Matrix) -> Scalar:
-        return jnp.asarray(-math.log(16 * math.sqrt(2) * math.pi**2))
+    def log_total_volume(self) -> Scalar:
+        return jnp.asarray(math.log(16 * math.sqrt(2) * math.pi**2))
 
     def ambient(self) -> Euclidean:
         return Euclidean((3, 3))

@@ -1,14 +1,12 @@
 """Symmetric positive definite matrices, such as covariances."""
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from wfm.manifolds import spectral
-from wfm.manifolds.base import Manifold, Scalar, check_dimension, check_std
+from wfm.manifolds.base import Manifold, Scalar, check_dimension
 
 Matrix = Float[Array, "n n"]
 
@@ -16,8 +14,7 @@ Matrix = Float[Array, "n n"]
 class SPD(Manifold):
     """Symmetric positive definite (n, n) matrices with the affine-invariant metric tr(x⁻¹u x⁻¹v).
 
-    Densities are with respect to its volume. `random` is the matrix exponential of `std` times a
-    symmetric matrix that is standard normal in the metric at the identity. The congruence by a
+    Densities are with respect to its volume; the origin is the identity. The congruence by a
     Cholesky factor L of x is an isometry that takes the identity to x, so all is done at the
     identity. Eigenvalues hold their logarithm to a relative rounding of the condition number, and
     where that is above 1/ε, no factor is found and what is asked there is NaN.
@@ -26,11 +23,9 @@ class SPD(Manifold):
     """
 
     n: int = eqx.field(static=True)
-    std: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
         check_dimension(self.n)
-        check_std(self.std)
 
     @property
     def dim(self) -> int:
@@ -71,18 +66,22 @@ class SPD(Manifold):
         factor = jnp.linalg.cholesky(x)
         return -(self.n + 1) * jnp.log(jnp.diagonal(factor)).sum()
 
-    def random(self, key: Key[Array, ""]) -> Matrix:
-        eye = jnp.eye(self.n)
-        return self.exp(eye, self.std * _symmetric(jax.random.normal(key, (self.n, self.n))))
+    @property
+    def is_compact(self) -> bool:
+        return False
 
-    def log_prob_random(self, x: Matrix) -> Scalar:
+    def origin(self) -> Matrix:
+        return jnp.eye(self.n)
+
+    def normal(self, key: Key[Array, ""]) -> Matrix:
+        return _symmetric(jax.random.normal(key, (self.n, self.n)))
+
+    def log_stretch(self, x: Matrix) -> Scalar:
         # The exponential map's Jacobian is Π_{i<j} sinh(δ/2)/(δ/2), δ = |log λᵢ - log λⱼ| (Said et
         # al. 2017, arXiv 1507.01760, proposition 3).
         logs = jnp.log1p(jnp.linalg.eigvalsh(_symmetric(x) - jnp.eye(self.n, dtype=x.dtype)))
         gaps = (logs[:, None] - logs[None])[jnp.triu_indices(self.n, 1)] / 2
-        scale = math.log(self.std * math.sqrt(2 * math.pi))
-        normal = -jnp.sum((logs / self.std) ** 2) / 2 - self.dim * scale
-        return normal - jnp.log(spectral.sinhc(gaps)).sum()
+        return jnp.log(spectral.sinhc(gaps)).sum()
 
     def ambient(self) -> Manifold:
         raise NotImplementedError(

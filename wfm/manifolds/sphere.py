@@ -72,12 +72,13 @@ class Sphere(Manifold):
         # loses every digit there; arctan2 stays right up to the antipode.
         chord = y - x
         cos = 1 + self._dot(x, chord) / self.radius**2
-        v = self.to_tangent(x, chord)
+        # Beyond the equator from the sum, which is exact near the antipode: of a long chord,
+        # rounding would leave some of x in v.
+        v = self.to_tangent(x, jnp.where(cos < 0, y + x, chord))
         rounding = 8 * jnp.finfo(v.dtype).eps * self.radius
         # All directions are shortest towards the antipode: take a fixed one.
         at_antipode = (self._dot(v, v) <= rounding**2) & (cos < 0)
-        v = jnp.where(at_antipode, self._fixed_direction(v), v)
-        v = self.to_tangent(x, v)  # twice: near the antipode, rounding leaves some of x in v
+        v = jnp.where(at_antipode, self.to_tangent(x, self._fixed_direction(v)), v)
         sin = safe_sqrt(self._dot(v, v)) / self.radius
         angle = jnp.where(at_antipode, math.pi, jnp.arctan2(sin, cos))
         return jnp.where(sin > 0, angle / jnp.where(sin > 0, sin, 1.0), 1.0) * v
@@ -141,10 +142,14 @@ class Sphere(Manifold):
     def to_tangent(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
         return v - self._dot(x, v) / self.radius**2 * x
 
-    def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+    @property
+    def is_compact(self) -> bool:
+        return True
+
+    def uniform(self, key: Key[Array, ""]) -> Float[Array, "..."]:
         return self.project(jax.random.normal(key, self.shape))
 
-    def log_prob_random(self, x: Float[Array, "..."]) -> Scalar:
+    def log_total_volume(self) -> Scalar:
         n = self._ambient_dim
         log_area = (
             math.log(2)
@@ -152,7 +157,7 @@ class Sphere(Manifold):
             + (n - 1) * math.log(self.radius)
             - math.lgamma(n / 2)
         )
-        return jnp.asarray(-self._n_spheres * log_area)
+        return jnp.asarray(self._n_spheres * log_area)
 
     def ambient(self) -> Euclidean:
         return Euclidean(self.shape)

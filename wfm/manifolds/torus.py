@@ -11,7 +11,7 @@ from wfm.manifolds.base import Manifold, Point, Scalar
 
 
 class Torus(Manifold):
-    """Arrays of angles in [-π, π], with the flat metric; `random` is uniform."""
+    """Arrays of angles in [-π, π], with the flat metric."""
 
     shape: tuple[int, ...] = eqx.field(static=True, converter=tuple)
 
@@ -41,11 +41,15 @@ class Torus(Manifold):
     def to_tangent(self, x: Point, v: Float[Array, "..."]) -> Float[Array, "..."]:
         return v
 
-    def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+    @property
+    def is_compact(self) -> bool:
+        return True
+
+    def uniform(self, key: Key[Array, ""]) -> Float[Array, "..."]:
         return jax.random.uniform(key, self.shape, minval=-math.pi, maxval=math.pi)
 
-    def log_prob_random(self, x: Float[Array, "..."]) -> Scalar:
-        return jnp.asarray(-self.dim * math.log(2 * math.pi))
+    def log_total_volume(self) -> Scalar:
+        return jnp.asarray(self.dim * math.log(2 * math.pi))
 
     def ambient(self) -> Manifold:
         raise NotImplementedError("the torus is given in angles, not in ambient coordinates")

@@ -58,21 +58,28 @@ class ZeroSum(Manifold):
     def to_tangent(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.whole.to_tangent(x, v - v.mean(self.axis, keepdims=True))
 
-    def random(self, key: Key[Array, ""]) -> Float[Array, "..."]:
-        return self._lengthened(self.short.random(key))
+    @property
+    def is_compact(self) -> bool:
+        return self.short.is_compact
 
-    def log_prob_random(self, x: Float[Array, "..."]) -> Scalar:
-        return self.short.log_prob_random(self._shortened(x))
+    def uniform(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        return self._lengthened(self.short.uniform(key))
+
+    def log_total_volume(self) -> Scalar:
+        return self.short.log_total_volume()
+
+    def origin(self) -> Float[Array, "..."]:
+        return self._lengthened(self.short.origin())
+
+    def normal(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        return self._lengthened(self.short.normal(key))
+
+    def log_stretch(self, x: Float[Array, "..."]) -> Scalar:
+        return self.short.log_stretch(self._shortened(x))
 
     @property
     def is_vector_space(self) -> bool:
         return self.short.is_vector_space
-
-    def gaussian(self) -> tuple[float, float]:
-        raise NotImplementedError(
-            "the entries of reference draws that sum to 0 are not independent; use weights as "
-            "trained, or a form that keeps the logits"
-        )
 
     def ambient(self) -> "ZeroSum":
         """The flat space of arrays that sum to 0: what lies off it is no coordinate of a point."""

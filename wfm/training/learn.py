@@ -78,14 +78,15 @@ def check_points(matching: FlowMatching, data: Any) -> None:
     manifold, as far as it says what that is.
     """
     x0, x1 = matching.coupling.given(data)
+    like = jax.eval_shape(matching.prior.sample, jax.random.key(0))
     if x0 is not None:
-        _check_stack(matching.space, x0, "x₀ of the data")
-    _check_stack(matching.target, x1, "the data")
+        _check_stack(matching.space, like, x0, "x₀ of the data")
+    _check_stack(matching.target, like, x1, "the data")
     check_rows(data)
 
 
-def _check_stack(manifold: Manifold, points: Any, what: str) -> None:
-    _check_shapes(manifold, points, what)
+def _check_stack(manifold: Manifold, like: Any, points: Any, what: str) -> None:
+    _check_shapes(like, points, what)
     check_rows(points)
     if rows := non_finite_rows(points):
         raise UserError(
@@ -103,12 +104,8 @@ def _check_stack(manifold: Manifold, points: Any, what: str) -> None:
         )
 
 
-def _check_shapes(manifold: Manifold, points: Any, what: str) -> None:
-    """Against the manifold's own draws, where it has any."""
-    try:
-        like = jax.eval_shape(manifold.random, jax.random.key(0))
-    except NotImplementedError:
-        return
+def _check_shapes(like: Any, points: Any, what: str) -> None:
+    """Against the shapes of a draw of the prior."""
     mine, its = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (points, like))
     if mine.keys() != its.keys():
         names = [", ".join(map(_name, part)) or "nothing" for part in (mine, its)]

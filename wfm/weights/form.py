@@ -5,25 +5,38 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, ArrayLike, Bool
 
 from wfm.errors import UserError
 from wfm.manifolds import Euclidean, Manifold, Product, ZeroSum
+from wfm.priors import Prior, ProductPrior, Uniform, WrappedNormal
 from wfm.weights.normal_form import normalize
 from wfm.weights.precision import in_working_precision
 from wfm.weights.scaling import NO_SCALING, safe_norm, sphere_or_sign
 from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import rescale
 
-ByArray = float | Mapping[str, float]
+ByArray = ArrayLike | Mapping[str, ArrayLike]
 
 
-def _of_array(name: str, value: ByArray) -> float:
+def _of_array(name: str, value: ByArray) -> Any:
     return value[name] if isinstance(value, Mapping) else value
+
+
+def _prior(manifold: Manifold, std: Any, mean: Any) -> Prior:
+    """That of one array, whose entries have standard deviation `std` where it is flat."""
+    if manifold.is_compact:
+        return Uniform(manifold)
+    entries = math.prod(manifold.origin().shape)
+    if manifold.dim == entries:
+        return WrappedNormal(manifold, std, mean)
+    # n entries of standard deviation s that sum to 0 have n - 1 free ones of a larger one.
+    return WrappedNormal(manifold, std * math.sqrt(entries / max(manifold.dim, 1)))
 
 
 class WeightForm(abc.ABC):
@@ -70,11 +83,18 @@ class WeightForm(abc.ABC):
             )
 
     @abc.abstractmethod
-    def manifold(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> Product:
-        """Where the points live; reference draws of its flat parts have this `std` and `mean`.
+    def manifold(self) -> Product:
+        """Where the points live."""
 
-        Both are one number, or one for each array of `spec` by name.
+    def prior(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> ProductPrior:
+        """Uniform where points live on spheres, and Gaussian with `std` and `mean` in flat parts.
+
+        Both are one number, or one for each array of `spec` by name. Entries that sum to 0 have
+        mean 0, and each of them this standard deviation.
         """
+        factors = self.manifold().factors
+        part = lambda name, m: _prior(m, _of_array(name, std), _of_array(name, mean))  # noqa: E731
+        return ProductPrior({name: part(name, factor) for name, factor in factors.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +120,9 @@ class AsTrained(WeightForm):
         shift = (SHIFT,) if self.network.groups[self.network.output].size > 1 else ()
         return self.network.rescalings() + self.network.symmetries_left() + shift
 
-    def manifold(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> Product:
+    def manifold(self) -> Product:
         shape = self.network.shape
-        flat = lambda name: Euclidean(shape(name), _of_array(name, std), _of_array(name, mean))  # noqa: E731
-        return Product({name: flat(name) for name in self.network.arrays})
+        return Product({name: Euclidean(shape(name)) for name in self.network.arrays})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,22 +216,18 @@ class Canonical(WeightForm):
         kept = not self._centred and self.network.groups[self.network.output].size > 1
         return self.network.symmetries_left() + ((SHIFT,) if kept else ())
 
-    def manifold(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> Product:
-        return Product({name: self._factor(name, std, mean) for name in self.spec.arrays})
+    def manifold(self) -> Product:
+        return Product({name: self._factor(name) for name in self.spec.arrays})
 
-    def _factor(self, name: str, std: ByArray, mean: ByArray) -> Manifold:
+    def _factor(self, name: str) -> Manifold:
         """Where the array `name` lives: flat, or spheres; those that sum to 0 where centred."""
         shape, axis = self.spec.shape(name), self.spec.target_axis(name)
-        own_std = _of_array(name, std)
-        flat = Euclidean(shape, own_std, _of_array(name, mean))
+        flat = Euclidean(shape)
         whole = self._bent(name, flat)
         if not self._is_centred(name):
             return whole
         assert axis is not None
-        # n entries of standard deviation s that sum to 0 have n - 1 free ones of a larger one.
-        n = shape[axis]
-        short_shape = (*shape[:axis], n - 1, *shape[axis + 1 :])
-        short_flat = Euclidean(short_shape, own_std * math.sqrt(n / (n - 1)))
+        short_flat = Euclidean((*shape[:axis], shape[axis] - 1, *shape[axis + 1 :]))
         short = self._bent(name, short_flat)
         return ZeroSum(flat if short is short_flat else whole, short, axis)
 

@@ -35,7 +35,7 @@ def _by_fans(
 
 
 def _gaussian(spec: WeightSpec, key: Key[Array, ""], std: float | None) -> Weights:
-    return AsTrained(spec).manifold(1.0 if std is None else std).random(key)
+    return AsTrained(spec).prior(1.0 if std is None else std).sample(key)
 
 
 STARTS: dict[str, Start] = {

@@ -1,0 +1,158 @@
+"""Distributions with densities, which flows start from. Scales are data: leaves of the pytree."""
+
+import abc
+import math
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from wfm.checks import numbers
+from wfm.errors import UserError
+from wfm.manifolds import Manifold, Point, Product
+from wfm.manifolds.base import Scalar
+
+__all__ = ["Prior", "ProductPrior", "Pushforward", "Uniform", "WrappedNormal", "standard"]
+
+
+class Prior(eqx.Module):
+    """A distribution of single points, with a density where there is one in closed form."""
+
+    @abc.abstractmethod
+    def sample(self, key: Key[Array, ""]) -> Point:
+        """One draw."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: Point) -> Scalar:
+        """Log-density at `x`, in nats, with respect to the Riemannian volume.
+
+        Raises `NotImplementedError` where none is known.
+        """
+
+    def gaussian(self) -> tuple[Any, Any]:
+        """Mean and standard deviation by array, where entries are independent Gaussians."""
+        raise NotImplementedError(
+            f"draws of {type(self).__name__} are not Gaussian, entry by entry; use a "
+            "WrappedNormal prior in flat space"
+        )
+
+
+class Uniform(Prior):
+    """The uniform distribution on a compact manifold."""
+
+    manifold: Manifold
+
+    def sample(self, key: Key[Array, ""]) -> Point:
+        return self.manifold.uniform(key)
+
+    def log_prob(self, x: Point) -> Scalar:
+        return -self.manifold.log_total_volume()
+
+
+class WrappedNormal(Prior):
+    """exp_o(`mean` + `std` z), with z standard normal in the tangent space at the origin o.
+
+    `std` is one number, and in flat space, where this is the Gaussian, `mean` another, or an array.
+    The density is that of the tangent vector over the Jacobian of the exponential map (Nagano et
+    al. 2019, arXiv 1902.02992, section 3; Mathieu et al. 2019, arXiv 1901.06033, section 3.3).
+    """
+
+    manifold: Manifold
+    std: Any = 1.0
+    mean: Any = 0.0
+
+    def __check_init__(self):
+        std, mean = (numbers(jnp.asarray(a)) for a in (self.std, self.mean))
+        if std is not None and not (std.ndim == 0 and 0 < std < math.inf):
+            raise UserError(
+                f"std is a standard deviation: it must be finite and must be positive, got {std}"
+            )
+        if mean is None:
+            return
+        if not np.isfinite(mean).all():
+            raise UserError(f"the mean of a prior must be finite, got {mean}")
+        if mean.any() and not self._is_gaussian:
+            raise UserError("only priors in flat space have a mean")
+
+    @property
+    def _is_gaussian(self) -> bool:
+        """Whether all entries are free."""
+        entries = sum(math.prod(a.shape) for a in jax.tree.leaves(self.manifold.origin()))
+        return self.manifold.is_vector_space and self.manifold.dim == entries
+
+    def sample(self, key: Key[Array, ""]) -> Point:
+        z = self.manifold.normal(key)
+        v = jax.tree.map(lambda z: self.mean + self.std * z, z)
+        return self.manifold.exp(self.manifold.origin(), v)
+
+    def log_prob(self, x: Point) -> Scalar:
+        o = self.manifold.origin()
+        z = jax.tree.map(lambda v: (v - self.mean) / self.std, self.manifold.log(o, x))
+        scale = self.manifold.dim * jnp.log(self.std * math.sqrt(2 * math.pi))
+        return -self.manifold.inner(o, z, z) / 2 - scale - self.manifold.log_stretch(x)
+
+    def gaussian(self) -> tuple[Any, Any]:
+        if not self._is_gaussian:
+            return super().gaussian()
+        o = self.manifold.origin()
+        mean, std = (jax.tree.map(lambda _, a=a: a, o) for a in (self.mean, self.std))
+        return mean, std
+
+
+class ProductPrior(Prior):
+    """Independent draws of `factors`, in their pytree."""
+
+    factors: PyTree[Prior]
+
+    def sample(self, key: Key[Array, ""]) -> Point:
+        leaves, structure = jax.tree.flatten(self.factors, is_leaf=_is_prior)
+        keys = jax.random.split(key, len(leaves))
+        return structure.unflatten(f.sample(k) for f, k in zip(leaves, keys, strict=True))
+
+    def log_prob(self, x: Point) -> Scalar:
+        parts = jax.tree.map(lambda f, a: f.log_prob(a), self.factors, x, is_leaf=_is_prior)
+        return sum(jax.tree.leaves(parts), jnp.zeros(()))
+
+    def gaussian(self) -> tuple[Any, Any]:
+        leaves, structure = jax.tree.flatten(self.factors, is_leaf=_is_prior)
+        mean, std = zip(*(factor.gaussian() for factor in leaves), strict=True)
+        return structure.unflatten(mean), structure.unflatten(std)
+
+
+def _is_prior(node: Any) -> bool:
+    return isinstance(node, Prior)
+
+
+class Pushforward(Prior):
+    """Draws of `base` sent through `map`, such as canonicalised Gaussian weights."""
+
+    base: Prior
+    map: Callable[[Point], Point] = eqx.field(static=True)
+
+    def sample(self, key: Key[Array, ""]) -> Point:
+        return self.map(self.base.sample(key))
+
+    def describe(self) -> dict[str, Any]:
+        raise UserError("the map of a Pushforward prior is code")
+
+    def log_prob(self, x: Point) -> Scalar:
+        raise NotImplementedError(
+            "draws sent through a map have no known density; use a prior of the manifold's own "
+            "for likelihoods"
+        )
+
+
+@singledispatch
+def standard(manifold: Manifold, std: Any = 1.0) -> Prior:
+    """Uniform on compact manifolds, elsewhere a wrapped normal; on products, by their factors."""
+    return Uniform(manifold) if manifold.is_compact else WrappedNormal(manifold, std)
+
+
+@standard.register
+def _(manifold: Product, std: Any = 1.0) -> Prior:
+    return ProductPrior(manifold.map(lambda factor: standard(factor, std)))
