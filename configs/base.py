@@ -54,8 +54,8 @@ def small(kind: str = "geometric") -> Any:
     config.training.steps = 3000
     config.training.batch_size = 32
     config.training.learning_rate = 2e-2
-    config.training.decay = 0.995  # of the average of the parameters
-    config.training.at_once = 8  # networks at a time; any number gives the same gradient
+    config.training.ema_decay = 0.995  # of the average of the parameters
+    config.training.microbatch = 8  # networks at a time; any number gives the same gradient
     config.training.report_every = 50
     config.training.keep = "last"  # or best: the state with the least loss on held-out networks
 

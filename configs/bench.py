@@ -49,11 +49,11 @@ def _rivals() -> dict[str, Any]:
     What takes too long, or more memory than there is, is measured smaller: the page scales it up.
     """
     cases = {
-        "train_small_graph": _ours("training", **SMALL, batch=32, at_once=1),
-        "train_small_fold": _ours("training", **SMALL, batch=32, at_once=8, fold=True, steps=10),
-        "train_small_full": _ours("training", **SMALL, batch=32, at_once=1, attention="full"),
-        "train_wide_graph": _ours("training", **WIDE, batch=8, at_once=1),
-        "train_wide_fold": _ours("training", **WIDE, batch=8, at_once=8, fold=True, steps=20),
+        "train_small_graph": _ours("training", **SMALL, batch=32, microbatch=1),
+        "train_small_fold": _ours("training", **SMALL, batch=32, microbatch=8, fold=True, steps=10),
+        "train_small_full": _ours("training", **SMALL, batch=32, microbatch=1, attention="full"),
+        "train_wide_graph": _ours("training", **WIDE, batch=8, microbatch=1),
+        "train_wide_fold": _ours("training", **WIDE, batch=8, microbatch=8, fold=True, steps=20),
         "sample_small_graph": _ours("sampling", **SMALL, networks=32, steps=100, at_once=1),
         "sample_small_fold": _ours(
             "sampling", **SMALL, networks=32, steps=100, at_once=8, fold=True
@@ -80,7 +80,7 @@ def _rivals() -> dict[str, Any]:
 
 def _growth() -> dict[str, Any]:
     """Training steps of ever wider networks, two examples each."""
-    size = {"width": 32, "depth": 2, "batch": 2, "at_once": 1}
+    size = {"width": 32, "depth": 2, "batch": 2, "microbatch": 1}
     cases = {}
     for h in HIDDEN:
         widths = [30, h, h, 2]

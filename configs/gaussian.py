@@ -22,7 +22,7 @@ def get_study() -> Study:
     config.sigma = 1e-3
     config.field = ConfigDict({"width": 32, "depth": 3})
     config.training = ConfigDict(
-        {"data": 4096, "steps": 1000, "batch_size": 16, "learning_rate": 1e-2, "decay": 0.99}
+        {"data": 4096, "steps": 1000, "batch_size": 16, "learning_rate": 1e-2, "ema_decay": 0.99}
     )
     config.training.report_every = 50
     config.sampling = ConfigDict({"networks": 200, "steps": 100, "noise": 0.05, "rate": 1.0})

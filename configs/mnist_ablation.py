@@ -138,7 +138,7 @@ def _lever(change: str, expected: str, changes: Mapping[str, Any]) -> Row:
 
 LEVERS = (
     _lever("slow", "where these rows start", {}),
-    _lever("no average", "worse: late steps still jump", {"training": SLOW | {"decay": 0.0}}),
+    _lever("no average", "worse: late steps still jump", {"training": SLOW | {"ema_decay": 0.0}}),
     _lever(
         "loss by entries",
         "better first layers, worse small arrays",

@@ -31,7 +31,7 @@ def get_study() -> Study:
     config.training.steps = 3000
     config.training.batch_size = 256
     config.training.learning_rate = 3e-3
-    config.training.decay = 0.99
+    config.training.ema_decay = 0.99
     config.training.report_every = 500
 
     config.sampling = ConfigDict()

@@ -19,12 +19,12 @@ from experiments import records, report
 from experiments.command import Config, flat
 from experiments.pages import Page, write
 from experiments.runner import check, run_study
+from experiments.signals import Stopped
 from experiments.store import Store
 from experiments.study import FOLDER, Study, config_module, load, names
 from experiments.workdir import CELLS, Workdir
 from wfm import enable_compilation_cache
 from wfm.errors import UserError
-from wfm.training import Stopped
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 HELP = {"-h", "--help"}

@@ -21,14 +21,14 @@ from wfm.fields import PNA, FullTransformer, GraphField, MLPField, RelationalTra
 from wfm.flows import (
     BetaTime,
     Coupling,
-    EndPoint,
     EntropicTransport,
     EquivariantTransport,
     GeodesicPath,
-    Given,
     Independent,
     OptimalTransport,
-    Velocity,
+    Paired,
+    VelocityPrediction,
+    X1Prediction,
 )
 from wfm.manifolds import Manifold, Point
 from wfm.tasks import Task, cross_entropy, load_task
@@ -64,7 +64,7 @@ KINDS = {
     "normalized": Kind(Canonical, lambda m: m.ambient()),
     "geometric": Kind(Canonical, lambda m: m),
 }
-PREDICTIONS = {"end_point": EndPoint(), "velocity": Velocity()}
+PREDICTIONS = {"end_point": X1Prediction(), "velocity": VelocityPrediction()}
 OPTIMIZERS = {"adam": adam, "muon": muon}
 KEPT = {"last": False, "best": True}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -109,7 +109,7 @@ COUPLINGS = {
     "ot": Pairing(lambda spec: OptimalTransport()),
     "entropic": Pairing(lambda spec: EntropicTransport()),
     "equivariant": Pairing(lambda spec: EquivariantTransport(partial(align, spec)), True),
-    "trajectory": Pairing(lambda spec: Given(), True, from_initial=True),
+    "trajectory": Pairing(lambda spec: Paired(), True, from_initial=True),
 }
 
 
@@ -248,8 +248,8 @@ class Parts:
         self.optimizer = make(c.learning_rate, c.steps)
         self.training = {
             "batch_size": c.batch_size,
-            "decay": c.decay,
-            "at_once": c.at_once,
+            "ema_decay": c.ema_decay,
+            "microbatch": c.microbatch,
             "mesh": self.mesh,
         }
         Trainer(lambda *_: jnp.zeros(()), self.optimizer, **self.training)

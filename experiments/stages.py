@@ -16,6 +16,8 @@ from jaxtyping import Array
 
 from experiments.build import KEPT, Parts
 from experiments.command import Config
+from experiments.log import MetricsLog, progress_bar
+from experiments.signals import Stopped, StopSignals
 from experiments.store import Store, file_digest
 from wfm.batching import map_batched
 from wfm.errors import UserError
@@ -25,12 +27,8 @@ from wfm.priors import Prior, Pushforward
 from wfm.training import (
     Checkpoints,
     Diverged,
-    MetricsLog,
-    Stopped,
-    StopSignals,
     TrainState,
     flow_trainer,
-    progress_bar,
 )
 from wfm.weights import (
     Permutation,
@@ -170,8 +168,8 @@ class Run:
         module = make_field(self.parts, matching, unit)
         state = train(self.parts, folder, matching, module, points, unseen)
         (folder / "sizes.json").write_text(json.dumps(sizes))
-        _save_tree(folder / "parameters.safetensors", state.average)
-        self._export(matching.flow(functional(module)[0](state.average)), folder / "flow")
+        _save_tree(folder / "parameters.safetensors", state.ema)
+        self._export(matching.flow(functional(module)[0](state.ema)), folder / "flow")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _export(self, flow: Flow, folder: Path) -> None:
@@ -269,8 +267,8 @@ def train(
 ) -> TrainState:
     """The state to use, from the newest checkpoint on; each is judged by its loss on `unseen`."""
     c = parts.config.training
-    trainer, bind, parameters = flow_trainer(matching, field, parts.optimizer, **parts.training)
-    state = trainer.init(parameters, parts.keys["training"])
+    trainer, bind, params = flow_trainer(matching, field, parts.optimizer, **parts.training)
+    state = trainer.init(params, parts.keys["training"])
     checkpoints, metrics = Checkpoints(folder / "checkpoints"), MetricsLog(folder / "metrics.jsonl")
     state = checkpoints.restore(state) or state
     metrics.truncate("step", int(state.step))
@@ -286,7 +284,7 @@ def train(
             bar.update(step, f"loss {found['loss']:.4f}")
             loss = None
             if step == c.steps or step % (REPORTS_PER_CHECKPOINT * c.report_every) == 0:
-                found["validation_loss"] = loss = float(validate(state.average))
+                found["validation_loss"] = loss = float(validate(state.ema))
             metrics.write(step=step, **found)
             if loss is not None or stopped:
                 # Not judged for a signal: where a run is stopped must not decide which is best.
@@ -313,10 +311,10 @@ def make_validation(parts: Parts, matching: FlowMatching, bind: Callable, unseen
     rows = jax.random.permutation(key, len(jax.tree.leaves(unseen)[0]))[:VALIDATION]
 
     @jax.jit
-    def validate(parameters: Any, some: Any) -> Array:
-        one = lambda example: matching.example_loss(bind(parameters), *example)  # noqa: E731
+    def validate(params: Any, some: Any) -> Array:
+        one = lambda example: matching.example_loss(bind(params), *example)  # noqa: E731
         examples = matching.examples(some, key)
-        return map_batched(one, examples, parts.config.training.at_once).mean()
+        return map_batched(one, examples, parts.config.training.microbatch).mean()
 
     return partial(validate, some=jax.tree.map(lambda a: a[rows], unseen))
 

@@ -41,12 +41,12 @@ def trained(field, **options):
     """Losses, and parameters and their average, after a few steps with optimal transport."""
     # Not Adam, which would blow rounding errors of tiny gradients up to whole steps.
     optimizer = optax.sgd(1e-2)
-    trainer, _, parameters = flow_trainer(MATCHING, field(), optimizer, batch_size=16, **options)
+    trainer, _, params = flow_trainer(MATCHING, field(), optimizer, batch_size=16, **options)
     losses = []
     state = trainer.fit(
-        trainer.init(parameters, KEY), DATA, STEPS, 5, lambda _, m: losses.append(m["loss"])
+        trainer.init(params, KEY), DATA, STEPS, 5, lambda _, m: losses.append(m["loss"])
     )
-    return losses, state.parameters, state.average
+    return losses, state.params, state.ema
 
 
 def test_a_mesh_has_as_many_devices_as_asked_for():
@@ -88,38 +88,40 @@ def test_rows_that_do_not_divide_come_back_once_and_in_order(rows, out_axis):
 @pytest.mark.parametrize("field", [flat_field, graph_field])
 def test_training_on_many_devices_is_training_on_one(field):
     alone = trained(field)
-    for n, at_once in ((1, 4), (2, None), (4, 1), (8, 2)) if field is flat_field else ((8, None),):
+    for n, microbatch in (
+        ((1, 4), (2, None), (4, 1), (8, 2)) if field is flat_field else ((8, None),)
+    ):
         chex.assert_trees_all_close(
-            trained(field, mesh=device_mesh(n), at_once=at_once), alone, rtol=1e-4, atol=1e-5
+            trained(field, mesh=device_mesh(n), microbatch=microbatch), alone, rtol=1e-4, atol=1e-5
         )
 
 
 def mean_trainer(**options):
-    def loss(parameters, example):
+    def loss(params, example):
         row, key = example
-        return ((row + jax.random.normal(key, row.shape) - parameters) ** 2).mean()
+        return ((row + jax.random.normal(key, row.shape) - params) ** 2).mean()
 
     return Trainer(loss, optax.sgd(0.1), **({"mesh": device_mesh()} | options))
 
 
 @pytest.mark.parametrize(
-    "at_once", cases({str(n): n for n in (1, 2, 4, 5, 16, 100)}, often=("1", "5", "100"))
+    "microbatch", cases({str(n): n for n in (1, 2, 4, 5, 16, 100)}, often=("1", "5", "100"))
 )
 @pytest.mark.parametrize("n", [None, 2])
-def test_gradients_of_any_number_at_once_are_the_same(n, at_once):
+def test_gradients_of_any_number_at_once_are_the_same(n, microbatch):
     rows = jax.random.normal(KEY, (40, 2))
 
     def after(**options):
         trainer = mean_trainer(batch_size=16, **options)
-        return trainer.fit(trainer.init(jnp.zeros(2), KEY), rows, STEPS).parameters
+        return trainer.fit(trainer.init(jnp.zeros(2), KEY), rows, STEPS).params
 
-    shared = after(at_once=at_once, mesh=device_mesh(n) if n else None)
+    shared = after(microbatch=microbatch, mesh=device_mesh(n) if n else None)
     chex.assert_trees_all_close(shared, after(mesh=None), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("at_once", "parts"), [(None, 1), (1, 6), (4, 2), (5, 2), (100, 1)])
-def test_a_share_of_six_is_cut_into_equal_parts_no_larger_than_asked_for(at_once, parts):
-    trainer = mean_trainer(batch_size=48, at_once=at_once)
+@pytest.mark.parametrize(("microbatch", "parts"), [(None, 1), (1, 6), (4, 2), (5, 2), (100, 1)])
+def test_a_share_of_six_is_cut_into_equal_parts_no_larger_than_asked_for(microbatch, parts):
+    trainer = mean_trainer(batch_size=48, microbatch=microbatch)
     state, data = trainer.init(jnp.zeros(2), KEY), jnp.zeros((40, 2))
     jaxpr = str(jax.make_jaxpr(lambda s: trainer.advance(s, data, 7))(state))
     assert set(re.findall(r"length=(\d+)", jaxpr)) == {"7", str(parts)} - {"1"}
@@ -129,8 +131,8 @@ def test_a_batch_that_does_not_divide_is_refused():
     text = "a batch of 20 does not divide among 8 devices; take batch_size 24 or fewer devices"
     with pytest.raises(ValueError, match=text):
         mean_trainer(batch_size=20)
-    with pytest.raises(ValueError, match="at_once must be at least 1, got 0"):
-        mean_trainer(batch_size=16, at_once=0)
+    with pytest.raises(ValueError, match="microbatch must be at least 1, got 0"):
+        mean_trainer(batch_size=16, microbatch=0)
 
 
 def test_nothing_is_compiled_or_transferred_after_the_first_chunk():

@@ -75,10 +75,10 @@ def test_two_processes_resume_and_save_what_one_process_saved_and_restores(tmp_p
     WeightSet(weights, numbers, numbers, {}, weights).save(tmp_path / "zoo.safetensors")
     points = jax.vmap(FORM.encode)(weights)
     field = MLPField(jax.tree.map(lambda a: a[0], points), rngs=Rngs(0))
-    trainer, _, parameters = flow_trainer(
+    trainer, _, params = flow_trainer(
         FlowMatching(FORM.manifold()), field, optax.sgd(1e-2, 0.9), batch_size=16
     )
-    state = trainer.init(parameters, jax.random.key(0))
+    state = trainer.init(params, jax.random.key(0))
     half = trainer.fit(state, points, STEPS // 2, STEPS // 2)
     whole = trainer.fit(half, points, STEPS, STEPS // 2)
 
@@ -93,5 +93,5 @@ def test_two_processes_resume_and_save_what_one_process_saved_and_restores(tmp_p
     checkpoints.close()
     assert int(restored.step) == STEPS
     chex.assert_trees_all_equal(jax.random.key_data(restored.key), jax.random.key_data(whole.key))
-    plain = lambda s: (s.parameters, s.average)  # noqa: E731
+    plain = lambda s: (s.params, s.ema)  # noqa: E731
     chex.assert_trees_all_close(plain(restored), plain(whole), rtol=1e-4, atol=1e-5)

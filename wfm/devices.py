@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, PyTree
@@ -83,3 +84,10 @@ def spread(f: Callable[..., PyTree], mesh: Mesh | None, out_axis: int = 0) -> Ca
         return first_rows(filled, n, out_axis)
 
     return spread_f
+
+
+def most(number: int) -> int:
+    """The largest number that any process of a run gives."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.array(int(number))).max())

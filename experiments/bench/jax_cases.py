@@ -50,20 +50,20 @@ class _Setting:
     @property
     def flow(self) -> Flow:
         """As it is before training."""
-        bind, parameters = functional(self.module)
-        return self.matching.flow(bind(parameters))
+        bind, params = functional(self.module)
+        return self.matching.flow(bind(params))
 
     def networks(self, n: int) -> Weights:
         return jax.vmap(self.matching.prior.sample)(jax.random.split(KEY, n))
 
 
-def training(batch: int, at_once: int, steps: int = 1, **setting: Any) -> Figures:
+def training(batch: int, microbatch: int, steps: int = 1, **setting: Any) -> Figures:
     """Training steps, several in a call; also the products that one needs."""
     s = _Setting(**setting)
-    trainer, _, parameters = flow_trainer(
-        s.matching, s.module, adam(1e-3, 100), batch_size=batch, at_once=at_once, mesh=s.mesh
+    trainer, _, params = flow_trainer(
+        s.matching, s.module, adam(1e-3, 100), batch_size=batch, microbatch=microbatch, mesh=s.mesh
     )
-    state, data = replicate((trainer.init(parameters, KEY), s.networks(batch)), s.mesh)
+    state, data = replicate((trainer.init(params, KEY), s.networks(batch)), s.mesh)
     seconds = timed(lambda: jax.block_until_ready(trainer.advance(state, data, steps)))
     whole = Trainer(trainer.loss, trainer.optimizer, trainer.examples, batch)
     return {

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 
 from experiments import plots
 from experiments.command import Config
+from experiments.log import progress_bar
 from experiments.measures.base import Point
 from experiments.memory import BYTES, check_memory
 from experiments.records import Figures
@@ -26,7 +27,7 @@ from experiments.stages import Run
 from wfm.fields import RelationalTransformer
 from wfm.flows import Flow, FlowMatching, GeodesicPath, Integrator, ScoreNoise, TangentNoise
 from wfm.manifolds import Point as Place
-from wfm.training import flow_trainer, muon, progress_bar
+from wfm.training import flow_trainer, muon
 from wfm.weights import AsTrained, mlp
 
 CHUNK = 100
@@ -98,17 +99,21 @@ def _flows(run: Run) -> dict[str, Flow]:
         rngs=nnx.Rngs(keys[1]),
     )
     t = c.training
-    trainer, bind, parameters = flow_trainer(
-        matching, field, muon(t.learning_rate, t.steps), batch_size=t.batch_size, decay=t.decay
+    trainer, bind, params = flow_trainer(
+        matching,
+        field,
+        muon(t.learning_rate, t.steps),
+        batch_size=t.batch_size,
+        ema_decay=t.ema_decay,
     )
     with progress_bar("Training", t.steps) as bar:
 
         def report(state: Any, metrics: dict[str, float]) -> None:
             bar.update(int(state.step), f"loss {metrics['loss']:.4f}")
 
-        state = trainer.init(parameters, keys[2])
+        state = trainer.init(params, keys[2])
         state = trainer.fit(state, data, t.steps, t.report_every, report)
-    return {"ideal": matching.flow(ideal), "learned": matching.flow(bind(state.average))}
+    return {"ideal": matching.flow(ideal), "learned": matching.flow(bind(state.ema))}
 
 
 def _keys(run: Run) -> Key[Array, " 4"]:

@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from sklearn.decomposition import PCA
 
 from experiments import plots
+from experiments.log import MetricsLog
 from experiments.measures.base import Point
 from experiments.measures.quality import sets_of
 from experiments.measures.together import SETS, aligned, average_accuracy
 from experiments.records import Figures
 from experiments.stages import Run
 from wfm.evaluation import stack_flat
-from wfm.training import MetricsLog
 
 SHOWN = 4  # networks of each set whose filters are drawn
 COLORS = {"zoo": "#4c72b0", "trained": "#4c72b0", "held out": "#222222", "samples": "#dd8452"}

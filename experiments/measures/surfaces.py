@@ -21,15 +21,16 @@ from matplotlib.patches import Circle
 
 from experiments import plots
 from experiments.command import Config, choose
+from experiments.log import progress_bar
 from experiments.measures.base import Point
 from experiments.records import Figures
 from experiments.stages import Run
 from wfm.fields import MLPField
-from wfm.flows import FlowMatching, Integrator, Velocity, rk4
+from wfm.flows import FlowMatching, Integrator, VelocityPrediction, rk4
 from wfm.flows.draws import normal_like
 from wfm.manifolds import Hyperboloid, Manifold, Sphere, Torus
 from wfm.priors import Prior, standard
-from wfm.training import flow_trainer, muon, progress_bar
+from wfm.training import flow_trainer, muon
 
 SHARES = jnp.array([0.5, 0.3, 0.2])
 BINS = (8, 16)
@@ -121,7 +122,9 @@ def learn(
     keys = jax.random.split(jax.random.key(config.seed), 4)
     data = mixture(surface.manifold, config.data.spread, config.data.points, keys[0])
     # Velocities, because their mean is what a flow needs; end points have none on a closed surface.
-    matching = FlowMatching(surface.manifold, prior=_prior(surface.manifold), prediction=Velocity())
+    matching = FlowMatching(
+        surface.manifold, prior=_prior(surface.manifold), prediction=VelocityPrediction()
+    )
     field = MLPField(
         data[0],
         width=config.width,
@@ -130,18 +133,22 @@ def learn(
         rngs=nnx.Rngs(keys[1]),
     )
     c = config.training
-    trainer, bind, parameters = flow_trainer(
-        matching, field, muon(c.learning_rate, c.steps), batch_size=c.batch_size, decay=c.decay
+    trainer, bind, params = flow_trainer(
+        matching,
+        field,
+        muon(c.learning_rate, c.steps),
+        batch_size=c.batch_size,
+        ema_decay=c.ema_decay,
     )
     state = trainer.fit(
-        trainer.init(parameters, keys[2]),
+        trainer.init(params, keys[2]),
         data,
         c.steps,
         c.report_every,
         lambda state, metrics: report(int(state.step), metrics["loss"]),
     )
     how = Integrator(config.sampling.steps)
-    flow = matching.flow(bind(state.average))
+    flow = matching.flow(bind(state.ema))
     one = lambda key: flow.sample(key, how)  # noqa: E731
     samples = jax.jit(jax.vmap(one))(jax.random.split(keys[3], config.sampling.points))
     fine = Integrator(16, rk4)

@@ -175,7 +175,7 @@ class Lab:
         sizes = {n: size * now[n].size / then[n].size for n, size in trained.sizes.items()}
         matching, unit = make_matching(wide, sizes)
         bind, _ = functional(make_field(wide, matching, unit))
-        return matching.flow(bind(trained.flow.field.parameters))
+        return matching.flow(bind(trained.flow.field.params))
 
 
 def side_by_side(own: WeightSpec, wide: WeightSpec, samples: Weights) -> Weights:

@@ -46,7 +46,7 @@ def test_growth_is_fitted_by_powers():
 @pytest.mark.parametrize("attention", ["graph", "full"])
 def test_cases_measure_what_they_say(attention, monkeypatch):
     monkeypatch.setattr(flops, "SIDE", 64)
-    found = jax_cases.training(batch=8, at_once=1, attention=attention, **TINY)
+    found = jax_cases.training(batch=8, microbatch=1, attention=attention, **TINY)
     assert found["seconds"]["median"] > 0
     assert found["weights"] == 3 * 4 + 4 + 4 * 2 + 2
     drawn = jax_cases.sampling(networks=2, steps=3, at_once=1, attention=attention, **TINY)

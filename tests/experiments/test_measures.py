@@ -14,7 +14,15 @@ from experiments.store import Store
 from experiments.study import load
 from tests.experiments.tiny import check_ways, make_tiny, write_tasks
 from wfm.errors import UserError
-from wfm.flows import EndPoint, Flow, FlowMatching, Integrator, Velocity, euler, midpoint
+from wfm.flows import (
+    Flow,
+    FlowMatching,
+    Integrator,
+    VelocityPrediction,
+    X1Prediction,
+    euler,
+    midpoint,
+)
 from wfm.manifolds import Sphere
 from wfm.tasks import load_task
 from wfm.weights import Canonical, mlp
@@ -52,7 +60,7 @@ def led_on(prediction, field, steps, t):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("t", [0.0, 0.4, 0.9])
-@pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
+@pytest.mark.parametrize("prediction", [VelocityPrediction(), X1Prediction()])
 def test_a_field_that_knows_the_end_leads_there_without_loss(t, prediction):
     def field(t, x):
         to_end = jax.tree.map(lambda v: v / (1 - t), SPHERE.log(x, ENDS[1]))
@@ -64,7 +72,7 @@ def test_a_field_that_knows_the_end_leads_there_without_loss(t, prediction):
 
 
 def test_a_field_that_stands_still_stays_and_loses_the_length_of_the_way():
-    end, loss = led_on(Velocity(), lambda t, x: jnp.zeros_like(x), 3, 0.5)
+    end, loss = led_on(VelocityPrediction(), lambda t, x: jnp.zeros_like(x), 3, 0.5)
     np.testing.assert_allclose(end, SPHERE.geodesic(*ENDS, 0.5), atol=1e-6)
     np.testing.assert_allclose(loss, SPHERE.dist(*ENDS) ** 2, rtol=1e-5)
 
@@ -73,7 +81,7 @@ def test_a_field_that_stands_still_stays_and_loses_the_length_of_the_way():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
+@pytest.mark.parametrize("prediction", [VelocityPrediction(), X1Prediction()])
 def test_the_number_of_steps_need_not_be_known_in_advance(prediction):
     space = Canonical(mlp(4, 5, 3)).manifold()
     traces = []

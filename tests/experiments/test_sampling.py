@@ -10,7 +10,7 @@ import pytest
 from configs.base import small
 from experiments.sampling import GUIDANCE_RATES, Sampling
 from wfm.evaluation import evaluate
-from wfm.flows import Flow, Velocity
+from wfm.flows import Flow, VelocityPrediction
 from wfm.tasks import load_task
 from wfm.weights import Canonical, mlp
 
@@ -24,7 +24,7 @@ def still(t, x):
 
 
 def flow(field=still):
-    return Flow(FORM.manifold(), field, prior=FORM.prior(0.3), prediction=Velocity())
+    return Flow(FORM.manifold(), field, prior=FORM.prior(0.3), prediction=VelocityPrediction())
 
 
 def sampling(**changes):

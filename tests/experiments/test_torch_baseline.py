@@ -25,11 +25,11 @@ SPECS = {
 def both(spec, depth, width=8):
     """The same jiggled field by jax and by torch; the first as (parameters, t, x)."""
     field = FullTransformer(spec, width=width, depth=depth, rngs=nnx.Rngs(0))
-    bind, parameters = functional(field)
-    parameters = jiggled_parameters(parameters, 0.1)
-    nnx.update(field, parameters)
+    bind, params = functional(field)
+    params = jiggled_parameters(params, 0.1)
+    nnx.update(field, params)
     by_jax = jax.jit(jax.vmap(lambda p, t, x: bind(p)(t, x), (None, 0, 0)))
-    return by_jax, parameters, DenseTransformer(field)
+    return by_jax, params, DenseTransformer(field)
 
 
 def batch(spec, n=3):
@@ -44,9 +44,9 @@ def to_torch(tree):
 @pytest.mark.parametrize("depth", [1, 5])
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_outputs_agree(spec, depth):
-    by_jax, parameters, by_torch = both(spec, depth)
+    by_jax, params, by_torch = both(spec, depth)
     t, x = batch(spec)
-    expected = by_jax(parameters, t, x)
+    expected = by_jax(params, t, x)
     found = by_torch(torch.from_numpy(np.array(t)), to_torch(x))
     assert found.keys() == expected.keys()
     for name in expected:
@@ -56,10 +56,10 @@ def test_outputs_agree(spec, depth):
 
 def test_gradients_agree():
     spec = SPECS["deep"]
-    by_jax, parameters, by_torch = both(spec, 2)
+    by_jax, params, by_torch = both(spec, 2)
     t, x = batch(spec)
     loss = lambda p: sum((a**2).sum() for a in by_jax(p, t, x).values())  # noqa: E731
-    gradient = jax.grad(loss)(parameters)
+    gradient = jax.grad(loss)(params)
     found = by_torch(torch.from_numpy(np.array(t)), to_torch(x))
     sum((a**2).sum() for a in found.values()).backward()
     kernels = gradient["layers"]["edge_mlp"]["down"]["kernel"][...]

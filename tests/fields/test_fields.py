@@ -36,13 +36,13 @@ graphs = pytest.mark.parametrize("graph_of", [WeightGraph, CompleteGraph])
 
 def jiggled(field):
     """`field` as `(t, x)`, with parameters away from their start, where heads are zero."""
-    bind, parameters = functional(field)
-    bound = bind(jiggled_parameters(parameters, 0.3))
+    bind, params = functional(field)
+    bound = bind(jiggled_parameters(params, 0.3))
     return jax.jit(lambda t, x: bound(t, x))
 
 
-def jiggled_parameters(parameters, by):
-    leaves, structure = jax.tree.flatten(parameters)
+def jiggled_parameters(params, by):
+    leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(7), len(leaves))
     leaves = [a + by * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
     return structure.unflatten(leaves)
@@ -127,11 +127,11 @@ def test_own_embeddings_break_equivariance():
 @fields
 def test_parameters_fit_other_widths(fold, kind):
     spec = mlp(5, 8, 6, 3)
-    _, parameters = functional(small(kind, spec, fold=fold))
+    _, params = functional(small(kind, spec, fold=fold))
     wide = spec.resize(h1=20, h2=11)
     bind, fresh = functional(small(kind, wide, fold=fold))
-    chex.assert_trees_all_equal_shapes(parameters, fresh)
-    out = bind(parameters)(jnp.float32(0.5), weights(wide, 0))
+    chex.assert_trees_all_equal_shapes(params, fresh)
+    out = bind(params)(jnp.float32(0.5), weights(wide, 0))
     wide.check(out)
 
 
@@ -300,8 +300,8 @@ def test_products_have_all_derivatives_of_products(m):
 def test_forward_derivatives_of_fields_are_differences_of_their_outputs(kind):
     """None is refused, and none silently 0."""
     spec = mlp(3, 4, 2)
-    bind, parameters = functional(small(kind, spec, depth=1))
-    field = bind(jiggled_parameters(parameters, 0.3))
+    bind, params = functional(small(kind, spec, depth=1))
+    field = bind(jiggled_parameters(params, 0.3))
     x, v = (weights(spec, seed) for seed in range(2))
 
     @jax.jit

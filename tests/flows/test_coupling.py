@@ -15,10 +15,10 @@ from wfm.flows import (
     EntropicTransport,
     EquivariantTransport,
     FlowMatching,
-    Given,
     Independent,
     OptimalTransport,
-    Velocity,
+    Paired,
+    VelocityPrediction,
 )
 from wfm.manifolds import Euclidean
 from wfm.priors import Prior, Pushforward, standard
@@ -163,7 +163,7 @@ def test_equivariant_transport_keeps_the_prior_only_up_to_the_symmetry():
 def test_given_pairs_are_what_the_flow_learns_from():
     line = Euclidean((2,))
     x0, x1 = batch(line, 6, 1), batch(line, 6, 2)
-    matching = FlowMatching(line, coupling=Given(), prediction=Velocity())
+    matching = FlowMatching(line, coupling=Paired(), prediction=VelocityPrediction())
     # Straight paths with the velocity x₁ - x₀, which this field knows by heart.
     assert float(matching.loss(lambda t, x: x1[0] - x0[0], (x0[:1], x1[:1]), KEY)) < 1e-10
     assert float(matching.loss(lambda t, x: 0 * x, (x0, x1), KEY)) == pytest.approx(

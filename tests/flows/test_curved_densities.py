@@ -9,7 +9,7 @@ from flax import nnx
 from tests.test_priors import circle as circle_of
 from tests.test_priors import covariance, hyperboloid, quadrature, rotation
 from wfm.fields import MLPField
-from wfm.flows import FlowMatching, Integrator, Velocity, rk4
+from wfm.flows import FlowMatching, Integrator, VelocityPrediction, rk4
 from wfm.flows.draws import normal_like
 from wfm.manifolds import SO3, SPD, Hyperboloid, PoincareBall
 from wfm.priors import standard
@@ -51,7 +51,7 @@ def test_a_learned_density_integrates_to_1_and_is_that_of_its_samples(space, cha
 
     keys = jax.random.split(jax.random.key(0), 2000)
     data = jax.jit(jax.vmap(draw))(keys)
-    matching = FlowMatching(space, prior=prior, prediction=Velocity())
+    matching = FlowMatching(space, prior=prior, prediction=VelocityPrediction())
     # Where entries grow with the exponential of the distance, normal coordinates are read: they
     # grow with the distance. Elsewhere entries are bounded, and those of SO(3) have no cut.
     origin = ORIGINS.get(type(space))

@@ -19,12 +19,12 @@ from wfm import artefacts
 from wfm.artefacts import folder as folders
 from wfm.fields import PNA, FullTransformer, MLPField, RelationalTransformer, functional
 from wfm.flows import (
-    EndPoint,
     Flow,
     FlowMatching,
     Integrator,
     OptimalTransport,
-    Velocity,
+    VelocityPrediction,
+    X1Prediction,
     about,
     load_flow,
 )
@@ -51,14 +51,14 @@ CASES = {
 
 def moved(module):
     """A field with parameters that no initialisation gives."""
-    bind, parameters = functional(module)
-    return bind(jax.tree.map(lambda a: a + 0.1 * jax.random.normal(KEY, a.shape), parameters))
+    bind, params = functional(module)
+    return bind(jax.tree.map(lambda a: a + 0.1 * jax.random.normal(KEY, a.shape), params))
 
 
 @pytest.mark.parametrize(("space", "module"), cases(CASES, ("half precision", "hyperboloid")))
 def test_what_is_loaded_draws_the_same_bits(space, module, tmp_path):
     target = WEIGHTS if space == WEIGHTS.ambient() else space
-    matching = FlowMatching(space, target=target, prediction=Velocity())
+    matching = FlowMatching(space, target=target, prediction=VelocityPrediction())
     flow = matching.flow(moved(module))
     flow.save(tmp_path / "a flow")
     loaded = wfm.load_flow(tmp_path / "a flow")
@@ -82,7 +82,7 @@ def test_every_manifold_comes_back(manifold):
 
 SPHERE = Sphere((3,))
 FIELD = MLPField(jnp.ones(3), width=2, depth=1, rngs=Rngs(0))
-FLOW = Flow(SPHERE, moved(FIELD), prediction=Velocity())
+FLOW = Flow(SPHERE, moved(FIELD), prediction=VelocityPrediction())
 
 
 def test_all_parts_come_back_and_what_is_said_about_the_flow(tmp_path):
@@ -93,7 +93,7 @@ def test_all_parts_come_back_and_what_is_said_about_the_flow(tmp_path):
     flow.save(tmp_path / "flow", said)
     loaded = load_flow(tmp_path / "flow")
     assert eqx.tree_equal(loaded, flow)
-    assert loaded.prediction == EndPoint()
+    assert loaded.prediction == X1Prediction()
     assert not loaded.independent
     chex.assert_trees_all_equal(about(tmp_path / "flow"), said)
     versions = json.loads((tmp_path / "flow" / "flow.json").read_text())["content"]["versions"]

@@ -10,14 +10,14 @@ import scipy.stats
 from tests.manifolds.table import CASES
 from wfm.flows import (
     BetaTime,
-    EndPoint,
     Flow,
     FlowMatching,
     GeodesicPath,
     Independent,
     Integrator,
     Spaces,
-    Velocity,
+    VelocityPrediction,
+    X1Prediction,
 )
 from wfm.manifolds import Euclidean, Product, Sphere
 from wfm.priors import Pushforward, standard
@@ -86,7 +86,7 @@ def test_sampling_with_the_ideal_field_follows_the_recursion_of_its_moments():
     assert abs(x.mean() - mean) < 4 * std / x.size**0.5
 
 
-@pytest.mark.parametrize("prediction", [EndPoint(), Velocity()])
+@pytest.mark.parametrize("prediction", [X1Prediction(), VelocityPrediction()])
 def test_the_ideal_field_minimises_the_loss(prediction):
     matching = FlowMatching(Euclidean((50,)), prediction=prediction)
     data = 1 + jax.random.normal(KEY, (2000, 50))
@@ -114,7 +114,7 @@ def prediction_output(prediction, t, x, v):
 
 
 @pytest.mark.parametrize(
-    "prediction", [EndPoint(), pytest.param(Velocity(), marks=pytest.mark.slow)]
+    "prediction", [X1Prediction(), pytest.param(VelocityPrediction(), marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("kind", ["euclidean", "normalized", "geometric"])
 def test_the_three_flows_end_where_the_data_live(kind, prediction):

@@ -6,7 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wfm.flows import EndPoint, Flow, FlowMatching, Integrator, Velocity, euler, rk4, tsit5
+from wfm.flows import (
+    Flow,
+    FlowMatching,
+    Integrator,
+    VelocityPrediction,
+    X1Prediction,
+    euler,
+    rk4,
+    tsit5,
+)
 from wfm.manifolds import Euclidean, Product, Sphere
 from wfm.priors import standard
 
@@ -32,7 +41,7 @@ def quadratic(goal):
 def test_a_quadratic_in_flat_space_decays_exponentially_at_x_t():
     """With no velocity of its own, x' = -λ (x - goal)."""
     goal, x0 = jnp.array([1.0, -2.0]), jnp.array([3.0, 5.0])
-    plain = Flow(Euclidean((2,)), still, prediction=Velocity())
+    plain = Flow(Euclidean((2,)), still, prediction=VelocityPrediction())
     x = plain.guided(quadratic(goal), 1.5, KEY, False).integrate(x0, Integrator(16, rk4))
     np.testing.assert_allclose(x, goal + np.exp(-1.5) * (x0 - goal), rtol=1e-4)
     ramp = plain.guided(quadratic(goal), lambda t: 3 * t, KEY)
@@ -43,7 +52,7 @@ def test_a_quadratic_in_flat_space_decays_exponentially_at_x_t():
 def test_at_the_end_point_the_whole_way_is_moved_towards_the_goal():
     """A constant velocity c leads to x + (1-t) c: with z = x + (1-t) c - goal, z' = -λ z."""
     goal, x0, c = jnp.array([1.0, -2.0]), jnp.array([3.0, 5.0]), jnp.array([-1.0, 0.5])
-    plain = Flow(Euclidean((2,)), lambda t, x: c, prediction=Velocity())
+    plain = Flow(Euclidean((2,)), lambda t, x: c, prediction=VelocityPrediction())
     x = plain.guided(quadratic(goal), 2.0, KEY).integrate(x0, Integrator(16, rk4))
     np.testing.assert_allclose(x, goal + np.exp(-2.0) * (x0 + c - goal), rtol=1e-3)
 
@@ -52,7 +61,7 @@ def test_the_riemannian_gradient_leads_along_the_great_circle():
     """From angle φ to the goal, φ' = -λ sin φ: tan(φ/2) decays exponentially."""
     sphere = Sphere((3,))
     goal, x0 = jnp.array([0.0, 0.0, 1.0]), jnp.array([0.6, 0.0, -0.8])
-    plain = Flow(sphere, still, prediction=Velocity())
+    plain = Flow(sphere, still, prediction=VelocityPrediction())
     for at_end_point in (False, True):
         flow = plain.guided(quadratic(goal), 1.2, KEY, at_end_point)
         x = jax.jit(lambda x, f=flow: f.integrate(x, Integrator(32, rk4)))(x0)
@@ -64,7 +73,7 @@ def test_the_riemannian_gradient_leads_along_the_great_circle():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "normalized", "geometric"])
 @pytest.mark.parametrize("at_end_point", [False, True])
-@pytest.mark.parametrize(("prediction", "stay"), [(Velocity(), 0), (EndPoint(), 1)])
+@pytest.mark.parametrize(("prediction", "stay"), [(VelocityPrediction(), 0), (X1Prediction(), 1)])
 def test_guided_samples_are_nearer_to_the_goal_and_on_the_manifold(
     kind, at_end_point, prediction, stay
 ):
@@ -86,7 +95,7 @@ def test_guided_samples_are_nearer_to_the_goal_and_on_the_manifold(
 
 def test_every_time_has_a_batch_of_its_own_and_the_velocity_stays_a_function():
     batch = lambda x, key: (x * jax.random.normal(key, x.shape)).sum()  # noqa: E731
-    plain = Flow(Euclidean((500,)), still, prediction=Velocity())
+    plain = Flow(Euclidean((500,)), still, prediction=VelocityPrediction())
     flow = plain.guided(batch, 1.0, KEY)
     x = jnp.zeros(500)
     at = lambda t: flow.velocity(jnp.float32(t), x)  # noqa: E731
@@ -101,7 +110,7 @@ def test_every_time_has_a_batch_of_its_own_and_the_velocity_stays_a_function():
 
 def test_guidance_works_with_adaptive_steps_and_leaves_the_loss_alone():
     goal = jnp.array([1.0, -2.0])
-    matching = FlowMatching(Euclidean((2,)), prediction=Velocity())
+    matching = FlowMatching(Euclidean((2,)), prediction=VelocityPrediction())
     flow = matching.flow(still).guided(quadratic(goal), 1.0, KEY)
     control = diffrax.PIDController(rtol=1e-5, atol=1e-6)
     x = jax.jit(lambda x: flow.integrate(x, Integrator(1, tsit5, controller=control)))(goal + 1)

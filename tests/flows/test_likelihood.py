@@ -12,13 +12,13 @@ from flax import nnx
 from tests.manifolds.table import CASES, MANIFOLDS
 from wfm.fields import MLPField
 from wfm.flows import (
-    EndPoint,
     Exact,
     Flow,
     FlowMatching,
     Hutchinson,
     Integrator,
-    Velocity,
+    VelocityPrediction,
+    X1Prediction,
     denser_late,
     euler,
     midpoint,
@@ -59,7 +59,7 @@ def test_gaussian_to_gaussian(solver):
     space = Product({"x": Euclidean((3,))})
     prior = WrappedNormal(space, 0.5, 1.0)
     a, c = 0.8, -0.5
-    flow = Flow(space, lambda t, x: {"x": a * (x["x"] - c)}, None, prior, Velocity())
+    flow = Flow(space, lambda t, x: {"x": a * (x["x"] - c)}, None, prior, VelocityPrediction())
     x = jnp.array([0.3, 2.0, 4.0])
     steps = 1000 if solver is euler else 32
     found = jax.jit(lambda x: flow.log_prob({"x": x}, Integrator(steps, solver)))(x)
@@ -69,7 +69,7 @@ def test_gaussian_to_gaussian(solver):
 
 @pytest.mark.parametrize("rate", [0.5, 2.0])
 def test_gathering_on_the_sphere_has_its_closed_form_and_total_mass_1(rate):
-    flow = Flow(S2, to_pole(rate), prediction=Velocity())
+    flow = Flow(S2, to_pole(rate), prediction=VelocityPrediction())
     how = Integrator(32, rk4)
     log_prob = jax.jit(jax.vmap(lambda x: flow.log_prob(x, how)))
     points, weights = sphere_quadrature(24, 48)
@@ -99,7 +99,7 @@ def test_a_von_mises_fisher_flow_agrees_with_quadrature():
         flux = -jax.jvp(lambda t: below(t, z), (t,), (jnp.ones_like(t),))[1]
         return flux / density(t, z) / (1 - z**2) * POLE  # ∇z = e - z x has squared length 1 - z²
 
-    flow = Flow(S2, field, prediction=Velocity())
+    flow = Flow(S2, field, prediction=VelocityPrediction())
     points, _ = sphere_quadrature(12, 4)
     how = Integrator(24, rk4)
     found = jax.jit(jax.vmap(lambda x: flow.log_prob(x, how)))(points)
@@ -204,7 +204,7 @@ def test_hutchinson_agrees_with_exact_within_its_standard_error(gaussian, curved
     mix = jax.random.normal(KEY, (4, 4))
     field = lambda t, x: {"w": jnp.sin(x["w"] @ mix + t), "b": x["w"].sum(0) - x["b"] ** 2}  # noqa: E731
     space = m if curved else m.ambient()
-    flow = Flow(space, field, prior=standard(space, 0.5), prediction=Velocity())
+    flow = Flow(space, field, prior=standard(space, 0.5), prediction=VelocityPrediction())
     x = standard(m, 0.5).sample(jax.random.key(1))
     how = Integrator(8, midpoint)
     exact = jax.jit(lambda x: flow.log_prob(x, how))(x)
@@ -215,7 +215,7 @@ def test_hutchinson_agrees_with_exact_within_its_standard_error(gaussian, curved
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
+@pytest.mark.parametrize("prediction", [VelocityPrediction(), X1Prediction()])
 @pytest.mark.parametrize("divergence", [Exact(), Hutchinson(4)])
 def test_forward_and_backward_agree(prediction, divergence):
     m = Product({"s": S2, "b": Euclidean((2,))})
@@ -238,7 +238,7 @@ def test_forward_and_backward_agree(prediction, divergence):
 
 
 def test_adaptive_steps_give_the_density_too():
-    flow = Flow(S2, to_pole(1.0), prediction=Velocity())
+    flow = Flow(S2, to_pole(1.0), prediction=VelocityPrediction())
     control = diffrax.PIDController(rtol=1e-5, atol=1e-6)
     x = jnp.array([0.6, 0.0, 0.8])
     how = Integrator(1, tsit5, controller=control)
@@ -257,7 +257,7 @@ def test_the_density_of_a_trained_flow_integrates_to_1_and_is_that_of_its_sample
         return space.exp(centre, 0.35 * step)
 
     data = jax.vmap(draw)(jax.random.split(KEY, 4000))
-    matching = FlowMatching(space, prediction=Velocity())
+    matching = FlowMatching(space, prediction=VelocityPrediction())
     module = MLPField(data[0], width=32, depth=2, rngs=nnx.Rngs(0))
     flow, _ = learn(matching, module, data, KEY, steps=600, batch_size=256)
     how = Integrator(16, rk4)

@@ -13,7 +13,7 @@ from wfm.flows import (
     OptimalTransport,
     ScoreNoise,
     TangentNoise,
-    Velocity,
+    VelocityPrediction,
     euler,
     in_flat_space,
     midpoint,
@@ -22,7 +22,7 @@ from wfm.manifolds import Euclidean, Product, Sphere
 from wfm.priors import Pushforward, Uniform, WrappedNormal
 
 KEY = jax.random.key(0)
-STILL = Velocity()
+STILL = VelocityPrediction()
 
 
 def still(t, x):

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from wfm.devices import AXIS, device_mesh
 from wfm.fields import PNA, MLPField, functional
-from wfm.flows import Flow, Integrator, Velocity
+from wfm.flows import Flow, Integrator, VelocityPrediction
 from wfm.manifolds import Euclidean, Sphere
 from wfm.weights import Canonical, mlp
 
@@ -33,10 +33,10 @@ def on_a_sphere(seed):
 
 
 def _moved(space, module, seed):
-    bind, parameters = functional(module)
+    bind, params = functional(module)
     key = jax.random.key(seed)
-    moved = jax.tree.map(lambda a: a + 0.1 * jax.random.normal(key, a.shape), parameters)
-    return Flow(space, bind(moved), prediction=Velocity())
+    moved = jax.tree.map(lambda a: a + 0.1 * jax.random.normal(key, a.shape), params)
+    return Flow(space, bind(moved), prediction=VelocityPrediction())
 
 
 makers = pytest.mark.parametrize("make", [over_weights, on_a_sphere])
@@ -62,9 +62,9 @@ def test_the_gradient_by_a_flow_is_that_by_its_parameters(make):
 
     whole = jax.jit(jax.grad(loss))(flow)
     assert jax.tree.structure(whole) == jax.tree.structure(flow)
-    at = lambda p: eqx.tree_at(lambda f: f.field.parameters, flow, p)  # noqa: E731
-    parameters = jax.jit(jax.grad(lambda p: loss(at(p))))(flow.field.parameters)
-    chex.assert_trees_all_close(whole.field.parameters, parameters, rtol=1e-5, atol=1e-6)
+    at = lambda p: eqx.tree_at(lambda f: f.field.params, flow, p)  # noqa: E731
+    params = jax.jit(jax.grad(lambda p: loss(at(p))))(flow.field.params)
+    chex.assert_trees_all_close(whole.field.params, params, rtol=1e-5, atol=1e-6)
     assert any(jnp.abs(a).max() > 0 for a in jax.tree.leaves(whole))
 
 
@@ -92,24 +92,24 @@ def test_devices_share_a_flow_and_divide_keys(make):
 def test_plain_functions_and_what_closes_over_arrays():
     plane, x0 = Euclidean((2,)), jnp.array([1.0, -2.0])
     integrate = jax.jit(lambda flow, x: flow.integrate(x, Integrator(1)))
-    flow = Flow(plane, lambda t, x: 3 * x, prediction=Velocity())
+    flow = Flow(plane, lambda t, x: 3 * x, prediction=VelocityPrediction())
     assert jax.tree.leaves(flow.field) == []
     np.testing.assert_allclose(integrate(flow, x0), 4 * x0)
     # A partial function of JAX has its arguments as leaves.
     scaled = jax.tree_util.Partial(lambda scale, t, x: scale * x, jnp.float32(3))
-    flow = Flow(plane, scaled, prediction=Velocity())
+    flow = Flow(plane, scaled, prediction=VelocityPrediction())
     np.testing.assert_allclose(integrate(flow, x0), 4 * x0)
     slope = jax.grad(lambda flow: flow.integrate(x0, Integrator(1)).sum())(flow)
     np.testing.assert_allclose(jax.tree.leaves(slope.field), [x0.sum()])
     # One that closes over what is being traced serves inside that trace.
-    inside = lambda s: Flow(plane, lambda t, x: s * x, prediction=Velocity())  # noqa: E731
+    inside = lambda s: Flow(plane, lambda t, x: s * x, prediction=VelocityPrediction())  # noqa: E731
     slope = jax.jit(jax.grad(lambda s: inside(s).integrate(x0, Integrator(1)).sum()))(3.0)
     np.testing.assert_allclose(slope, x0.sum())
 
 
 def test_guided_flows_are_pytrees_too():
     goal, still = jnp.array([1.0, -2.0]), lambda t, x: jnp.zeros_like(x)
-    flow = Flow(Euclidean((2,)), still, prediction=Velocity())
+    flow = Flow(Euclidean((2,)), still, prediction=VelocityPrediction())
 
     def objective(goal, x, key):
         return ((x - goal) ** 2).sum() / 2

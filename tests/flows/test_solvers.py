@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from wfm.flows import (
-    EndPoint,
     Flow,
     Integrator,
     TangentNoise,
-    Velocity,
+    VelocityPrediction,
+    X1Prediction,
     denser_early,
     denser_late,
     euler,
@@ -31,7 +31,7 @@ TURN = [[0, -1.0, 0.3], [1.0, 0, -0.7], [-0.3, 0.7, 0]]
 PRODUCT = Product({"s": Sphere((3,)), "e": Euclidean(())})
 ORDERS = {euler: 1, midpoint: 2, rk4: 4}
 STEPS = [32, 64, 128, 256]
-EXACT = Velocity()
+EXACT = VelocityPrediction()
 
 
 def turning(t, x):
@@ -102,7 +102,7 @@ def test_order_is_kept_by_end_points_if_the_grid_is_dense_where_they_land(solver
 
     with jax.enable_x64(True):
         x0 = jnp.array([0.7, -1.3])
-        flow = Flow(Euclidean((2,)), field, prediction=EndPoint())
+        flow = Flow(Euclidean((2,)), field, prediction=X1Prediction())
         found = slope(flow, x0, 2 + x0, solver, STEPS, denser_late)
     assert found < 0.15 - ORDERS[solver]  # the last step is 1/n² long, its error 1/n⁴
 
@@ -174,14 +174,14 @@ def test_grids_run_from_0_to_1_and_are_dense_where_they_say(grid):
 def test_end_points_are_landed_on(steps, solver):
     torus = Torus((2,))
     goal = jnp.array([1.0, -2.0])
-    flow = Flow(torus, lambda t, x: goal, prediction=EndPoint())
+    flow = Flow(torus, lambda t, x: goal, prediction=X1Prediction())
     how = Integrator(steps, solver, denser_late)
     end = jax.jit(lambda key: flow.sample(key, how))(KEY)
     assert torus.dist(end, goal) < 1e-5
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prediction", [Velocity(), EndPoint()])
+@pytest.mark.parametrize("prediction", [VelocityPrediction(), X1Prediction()])
 def test_a_trajectory_starts_at_the_prior_and_ends_at_the_sample(prediction):
     flow = Flow(PRODUCT, turning, prediction=prediction)
     how = Integrator(5, midpoint, denser_early)
@@ -190,7 +190,7 @@ def test_a_trajectory_starts_at_the_prior_and_ends_at_the_sample(prediction):
     assert way["s"].shape == (6, 3)
     assert PRODUCT.dist(at(0), flow.prior.sample(KEY)) < 1e-5
     assert PRODUCT.dist(at(-1), flow.sample(KEY, how)) < 1e-5
-    if prediction is Velocity():
+    if prediction is VelocityPrediction():
         return
     halfway = flow.solve(at(0), how, saveat=diffrax.SaveAt(t1=True)).ys
     assert jnp.isfinite(halfway["s"]).all()

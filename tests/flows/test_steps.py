@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from wfm.flows import (
-    EndPoint,
     Flow,
     Hutchinson,
     Integrator,
-    Velocity,
+    VelocityPrediction,
+    X1Prediction,
     denser_late,
     euler,
     rk4,
@@ -27,8 +27,12 @@ SPACES = {
     "product": Product({"w": Sphere((3, 2), axes=0), "b": Euclidean((1,))}),
 }
 CASES = {
-    "flat": ("flat", Velocity(), Integrator(8, euler)),
-    "columns on spheres, which land": ("product", EndPoint(), Integrator(6, euler, denser_late)),
+    "flat": ("flat", VelocityPrediction(), Integrator(8, euler)),
+    "columns on spheres, which land": (
+        "product",
+        X1Prediction(),
+        Integrator(6, euler, denser_late),
+    ),
 }
 
 
@@ -102,7 +106,7 @@ def test_a_guided_sampler_has_the_density_of_its_own_map_forth_and_back(case):
 @pytest.mark.slow
 def test_single_precision_undoes_steps_and_other_programs_take_the_same_batches():
     """50 steps, whose times are no multiples of powers of 2; in turn compiled and not."""
-    plain = Flow(SPACES["flat"], wavy(Velocity()), prediction=Velocity())
+    plain = Flow(SPACES["flat"], wavy(VelocityPrediction()), prediction=VelocityPrediction())
     flow, how = plain.guided(batch_loss, 1.0, KEY), Integrator(50, euler)
     x, forth = jax.jit(lambda key: flow.sample_with_log_prob(key, how))(KEY)
     back = flow.sampler_log_prob(x, how)
@@ -124,7 +128,9 @@ def test_strong_guidance_has_its_density_or_says_that_it_has_none():
     still = lambda t, x: jnp.zeros_like(x)  # noqa: E731
     for centre, steps in ((0.0, 64), (1.0, 64), (0.0, 32)):
         valley = lambda x, key, c=centre: jnp.log(jnp.cosh(3 * (x - c))).sum()  # noqa: E731
-        flow = Flow(Euclidean((2,)), still, prediction=Velocity()).guided(valley, 5.0, KEY)
+        flow = Flow(Euclidean((2,)), still, prediction=VelocityPrediction()).guided(
+            valley, 5.0, KEY
+        )
         x0, how = flow.prior.sample(KEY), Integrator(steps, euler)
         rate, x, slope = 5.0 / steps, np.asarray(x0, float), np.ones(2)
         for _ in range(steps):
@@ -149,8 +155,8 @@ def test_likelihoods_of_802_narrow_dimensions_and_their_errors():
     """N(0, 1) → N(0, 0.1²), x' = x ṡ/s with s² = (1-t)² + 0.01 t²: by default, and said."""
     square = lambda t: (1 - t) ** 2 + 0.01 * t**2  # noqa: E731
     fields = [
-        (Velocity(), lambda t, x: x * (0.01 * t - (1 - t)) / square(t)),
-        (EndPoint(), lambda t, x: x * 0.01 * t / square(t)),
+        (VelocityPrediction(), lambda t, x: x * (0.01 * t - (1 - t)) / square(t)),
+        (X1Prediction(), lambda t, x: x * 0.01 * t / square(t)),
     ]
     x = 0.1 * jax.random.normal(KEY, (802,))
     exact = jax.scipy.stats.norm.logpdf(x, 0, 0.1).sum()
@@ -174,7 +180,7 @@ def test_likelihoods_of_802_narrow_dimensions_and_their_errors():
 
 
 def test_densities_of_steps_that_are_refused():
-    flow = Flow(Euclidean((3,)), lambda t, x: -1.9 * x, prediction=Velocity())
+    flow = Flow(Euclidean((3,)), lambda t, x: -1.9 * x, prediction=VelocityPrediction())
     adaptive = Integrator(4, tsit5, controller=diffrax.PIDController(1e-3, 1e-3))
     with pytest.raises(ValueError, match="adaptive steps depend on where they start"):
         flow.sample_with_log_prob(KEY, adaptive)

@@ -11,16 +11,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from experiments.signals import Stopped, StopSignals
 from wfm.digest import digest
-from wfm.training import Checkpoints, Stopped, StopSignals, Trainer, adam
+from wfm.training import Checkpoints, Trainer, adam
 
 STEPS, EVERY = 800, 5
 
 
-def loss(parameters, example):
+def loss(params, example):
     row, key = example
     noise = 0.1 * jax.random.normal(key, row.shape)
-    return ((jnp.tanh(row @ parameters["a"]) @ parameters["b"] + noise - row) ** 2).mean()
+    return ((jnp.tanh(row @ params["a"]) @ params["b"] + noise - row) ** 2).mean()
 
 
 def main(folder):

@@ -11,10 +11,11 @@ import optax
 import pytest
 from flax.nnx import Rngs
 
+from experiments.log import MetricsLog
 from wfm.fields import MLPField, RelationalTransformer
-from wfm.flows import FlowMatching, Given, Velocity
+from wfm.flows import FlowMatching, Paired, VelocityPrediction
 from wfm.manifolds import SPD, PoincareBall, Product, Sphere, Torus
-from wfm.training import Checkpoints, Diverged, MetricsLog, Trainer, adam, flow_trainer, learn
+from wfm.training import Checkpoints, Diverged, Trainer, adam, flow_trainer, learn
 from wfm.weights import AsTrained, Canonical, mlp
 
 NETWORK = mlp(4, 3, 2)
@@ -78,27 +79,27 @@ BAD_POINTS = {
         "the data['dense1.bias'] are int32; give floating-point numbers",
     ),
     "no pairs": (
-        FlowMatching(FORM.manifold(), coupling=Given()),
+        FlowMatching(FORM.manifold(), coupling=Paired()),
         POINTS,
-        "the coupling Given takes pairs: give the data as (x₀, x₁), stacked",
+        "the coupling Paired takes pairs: give the data as (x₀, x₁), stacked",
     ),
     "pairs of which one is off": (
-        FlowMatching(FORM.manifold(), coupling=Given()),
+        FlowMatching(FORM.manifold(), coupling=Paired()),
         (jax.tree.map(lambda a: 2 * a, POINTS), POINTS),
         "x₀ of the data are off the manifold in 5 of 5 rows",
     ),
     "out of the ball": (
-        FlowMatching(PoincareBall(2), prediction=Velocity()),
+        FlowMatching(PoincareBall(2), prediction=VelocityPrediction()),
         jnp.full((5, 2), 0.5).at[1].set(0.9),
         "off the manifold in 1 of 5 rows (1)",
     ),
     "not symmetric": (
-        FlowMatching(SPD(2), prediction=Velocity()),
+        FlowMatching(SPD(2), prediction=VelocityPrediction()),
         jnp.stack([jnp.eye(2)] * 4 + [jnp.array([[1.0, 0.5], [0.0, 1.0]])]),
         "off the manifold in 1 of 5 rows (4)",
     ),
     "off beside angles": (
-        FlowMatching(Product((Torus((2,)), Sphere((3,)))), prediction=Velocity()),
+        FlowMatching(Product((Torus((2,)), Sphere((3,)))), prediction=VelocityPrediction()),
         (jnp.full((5, 2), 7.0), jnp.ones((5, 3))),
         "off the manifold in 5 of 5 rows",
     ),
@@ -121,13 +122,15 @@ def test_points_that_are_right_pass_in_any_precision_and_angles_in_any_turn():
     trainer.check(jax.tree.map(np.asarray, POINTS))
     check = flow_trainer(FlowMatching(Torus((2,))), FIELD, adam(1e-2, 1))[0].check
     check(jnp.full((4, 2), 7.0))  # a turn more is the same point
-    ambient = FlowMatching(FORM.manifold().ambient(), target=FORM.manifold(), prediction=Velocity())
+    ambient = FlowMatching(
+        FORM.manifold().ambient(), target=FORM.manifold(), prediction=VelocityPrediction()
+    )
     flow_trainer(ambient, FIELD, adam(1e-2, 1))[0].check(POINTS)
 
 
-def loss(parameters, example):
+def loss(params, example):
     row, _ = example
-    return ((row - parameters) ** 2).sum()
+    return ((row - params) ** 2).sum()
 
 
 ROWS, START = jnp.ones((6, 2)), jnp.zeros(2)
@@ -171,7 +174,7 @@ def test_the_state_that_is_kept_is_finite_where_only_the_last_step_was_too_long(
     trainer = Trainer(lambda w, example: 1e10 * w.sum(), optax.sgd(1e30), batch_size=2)
     with pytest.raises(Diverged, match="non-finite at step 2; the state of step 0 is kept") as e:
         trainer.fit(trainer.init(START, KEY), ROWS, 3, chunk=1)
-    assert jnp.isfinite(e.value.state.parameters).all()
+    assert jnp.isfinite(e.value.state.params).all()
 
 
 def wrong(value) -> Any:
@@ -190,8 +193,8 @@ BAD_SETTINGS = {
         "batch_size must be a whole number, got 2.0",
     ),
     "half at once": (
-        lambda _: Trainer(loss, optax.sgd(0.1), at_once=wrong(0.5)),
-        "at_once must be a whole number, got 0.5",
+        lambda _: Trainer(loss, optax.sgd(0.1), microbatch=wrong(0.5)),
+        "microbatch must be a whole number, got 0.5",
     ),
     "1.5 steps": (
         lambda _: TRAINER.fit(TRAINER.init(START, KEY), ROWS, wrong(1.5)),

@@ -22,16 +22,14 @@ def state_at(step, width=30_000, names=("w",), optimizer=None):
     """A state whose numbers are all its own, in arrays that fill files of their own."""
     t, key = trainer(optimizer), jax.random.key(step)
     state = t.init({n: jax.random.normal(key, (width,)) for n in names}, key)
-    return type(state)(
-        jnp.asarray(step, jnp.int32), state.parameters, state.average, state.moments, key
-    )
+    return type(state)(jnp.asarray(step, jnp.int32), state.params, state.ema, state.opt_state, key)
 
 
 LIKE = state_at(0)
 
 
 def plain(state):
-    return jax.tree.leaves((state.parameters, state.moments, jax.random.key_data(state.key)))
+    return jax.tree.leaves((state.params, state.opt_state, jax.random.key_data(state.key)))
 
 
 def write(folder, losses, **options):

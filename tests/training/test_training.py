@@ -10,28 +10,27 @@ import optax
 import pytest
 from flax.nnx import Rngs
 
+from experiments.log import MetricsLog, progress_bar
 from wfm.fields import MLPField, RelationalTransformer
-from wfm.flows import FlowMatching, Velocity
+from wfm.flows import FlowMatching, VelocityPrediction
 from wfm.manifolds import Euclidean
 from wfm.priors import standard
 from wfm.training import (
     Checkpoints,
     Diverged,
-    MetricsLog,
     Trainer,
     adam,
     flow_trainer,
     learn,
     muon,
-    progress_bar,
 )
 from wfm.weights import AsTrained, mlp
 
 
-def loss(parameters, example):
+def loss(params, example):
     """Squared distance of a row to the parameter, with noise from the key."""
     row, key = example
-    return ((row + 0.01 * jax.random.normal(key, row.shape) - parameters["w"]) ** 2).mean()
+    return ((row + 0.01 * jax.random.normal(key, row.shape) - params["w"]) ** 2).mean()
 
 
 KEY = jax.random.key(0)
@@ -44,24 +43,24 @@ def trainer(**options):
 
 
 def test_training_finds_the_mean():
-    t = trainer(optimizer=adam(0.1, 300), decay=0.99)
+    t = trainer(optimizer=adam(0.1, 300), ema_decay=0.99)
     state = t.fit(t.init(START, jax.random.key(0)), DATA, 300)
     assert int(state.step) == 300
     error = 4 * DATA.std() / 50**0.5
-    np.testing.assert_allclose(state.parameters["w"], DATA.mean(0), atol=error)
-    np.testing.assert_allclose(state.average["w"], DATA.mean(0), atol=error / 2)
+    np.testing.assert_allclose(state.params["w"], DATA.mean(0), atol=error)
+    np.testing.assert_allclose(state.ema["w"], DATA.mean(0), atol=error / 2)
 
 
 def test_muon_moves_each_kernel_equally_in_all_directions_and_the_rest_as_nadam_does():
     key = jax.random.key(0)
-    parameters = {"kernel": jnp.ones((3, 4, 6)), "bias": jnp.ones((3, 6))}  # three layers, stacked
-    gradient = jax.tree.map(lambda a: 0.01 * jax.random.normal(key, a.shape), parameters)
+    params = {"kernel": jnp.ones((3, 4, 6)), "bias": jnp.ones((3, 6))}  # three layers, stacked
+    gradient = jax.tree.map(lambda a: 0.01 * jax.random.normal(key, a.shape), params)
     gradient["kernel"] *= jnp.array([1, 0.5, 0.2, 0.1])[None, :, None]  # steep in some directions
 
     def second_change(optimizer):  # in the first, the learning rate is still 0
-        state = optimizer.init(parameters)
-        _, state = optimizer.update(gradient, state, parameters)
-        return jax.jit(optimizer.update)(gradient, state, parameters)[0]
+        state = optimizer.init(params)
+        _, state = optimizer.update(gradient, state, params)
+        return jax.jit(optimizer.update)(gradient, state, params)[0]
 
     rate = optax.linear_schedule(0.0, 0.1, 1)  # as after the one step of warm-up
     ours, adams = second_change(muon(0.1, 20)), second_change(optax.nadam(rate))
@@ -75,14 +74,14 @@ def test_muon_moves_each_kernel_equally_in_all_directions_and_the_rest_as_nadam_
 
 
 def test_average_is_the_running_average_it_claims():
-    t = trainer(decay=0.9)
+    t = trainer(ema_decay=0.9)
     state = t.init(START, jax.random.key(0))
     average = np.zeros(2)
     for step in range(30):
         state, _ = t.advance(state, DATA, 1)
         decay = min(0.9, (1 + step) / (10 + step))
-        average = decay * average + (1 - decay) * np.asarray(state.parameters["w"])
-    np.testing.assert_allclose(state.average["w"], average, rtol=1e-5)
+        average = decay * average + (1 - decay) * np.asarray(state.params["w"])
+    np.testing.assert_allclose(state.ema["w"], average, rtol=1e-5)
 
 
 def test_chunks_do_not_change_the_result_and_compile_once():
@@ -92,7 +91,7 @@ def test_chunks_do_not_change_the_result_and_compile_once():
     chex.clear_trace_counter()
     counted = Trainer(chex.assert_max_traces(loss, n=1), optax.sgd(0.1), batch_size=50)
     many = counted.fit(state, DATA, 40, chunk=10)
-    chex.assert_trees_all_equal(one.parameters, many.parameters)
+    chex.assert_trees_all_equal(one.params, many.params)
 
 
 def test_no_transfer_inside_a_chunk():
@@ -104,9 +103,9 @@ def test_no_transfer_inside_a_chunk():
 
 
 def test_divergence_keeps_the_last_good_state():
-    def bad(parameters, example):
-        w = parameters["w"]
-        return jnp.where(w[0] > 1.0, jnp.nan, 0.0) + loss(parameters, example)
+    def bad(params, example):
+        w = params["w"]
+        return jnp.where(w[0] > 1.0, jnp.nan, 0.0) + loss(params, example)
 
     t = Trainer(bad, optax.sgd(0.1), batch_size=50)
     with pytest.raises(
@@ -115,9 +114,9 @@ def test_divergence_keeps_the_last_good_state():
         t.fit(t.init(START, jax.random.key(0)), DATA, 100, chunk=2)
     error = e.value
     assert int(error.state.step) <= error.step - 1
-    assert jnp.isfinite(error.state.parameters["w"]).all()
+    assert jnp.isfinite(error.state.params["w"]).all()
     replay = t.fit(t.init(START, jax.random.key(0)), DATA, error.step - 1, chunk=1)
-    assert float(replay.parameters["w"][0]) > 1.0
+    assert float(replay.params["w"][0]) > 1.0
 
 
 def test_resuming_from_a_checkpoint_gives_the_same_bits(tmp_path):
@@ -131,7 +130,7 @@ def test_resuming_from_a_checkpoint_gives_the_same_bits(tmp_path):
     second = Checkpoints(tmp_path)
     resumed = t.fit(second.restore(state), DATA, 60, chunk=10)
     second.close()
-    plain = lambda s: [s.parameters, s.average, s.moments, s.step, jax.random.key_data(s.key)]  # noqa: E731
+    plain = lambda s: [s.params, s.ema, s.opt_state, s.step, jax.random.key_data(s.key)]  # noqa: E731
     chex.assert_trees_all_equal(plain(whole), plain(resumed))
 
 
@@ -145,9 +144,9 @@ def test_training_in_half_precision_is_as_good():
     final = []
     for dtype in (jnp.float32, jnp.bfloat16):
         field = RelationalTransformer(spec, width=16, depth=1, dtype=dtype, rngs=Rngs(0))
-        t, _, parameters = flow_trainer(matching, field, muon(1e-2, 100), batch_size=16)
+        t, _, params = flow_trainer(matching, field, muon(1e-2, 100), batch_size=16)
         losses = []
-        t.fit(t.init(parameters, KEY), data, 100, 25, lambda _, m, to=losses: to.append(m["loss"]))
+        t.fit(t.init(params, KEY), data, 100, 25, lambda _, m, to=losses: to.append(m["loss"]))
         assert losses[-1] < 0.5 * losses[0]
         final.append(losses[-1])
     assert final[0] != final[1]
@@ -158,7 +157,7 @@ def test_training_in_half_precision_is_as_good():
     ("build", "message"),
     [
         (lambda: trainer(batch_size=0), "batch_size must be at least 1"),
-        (lambda: trainer(decay=1.0), "decay must lie in"),
+        (lambda: trainer(ema_decay=1.0), "ema_decay must lie in"),
         (lambda: trainer().fit(trainer().init(START, jax.random.key(0)), DATA, 0), "at least 1"),
     ],
 )
@@ -191,11 +190,11 @@ def test_metrics_are_json_lines(tmp_path, capsys):
 
 def test_what_is_learned_is_a_flow_and_its_losses_and_the_key_decides():
     space = Euclidean((2,))
-    matching = FlowMatching(space, prior=standard(space, 0.5), prediction=Velocity())
+    matching = FlowMatching(space, prior=standard(space, 0.5), prediction=VelocityPrediction())
     module = MLPField(jnp.zeros(2), width=8, depth=1, rngs=Rngs(0))
 
     def learned(key):
-        return learn(matching, module, DATA, key, steps=120, batch_size=32, decay=0.9)
+        return learn(matching, module, DATA, key, steps=120, batch_size=32, ema_decay=0.9)
 
     flow, losses = learned(KEY)
     assert losses.shape == (3,)  # two reports of 50 steps, one of 20

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.weights.table import NETWORKS, canonical, encoded, function, inputs, outputs, weights
-from wfm.flows import EndPoint, FlowMatching
+from wfm.flows import FlowMatching, X1Prediction
 from wfm.weights import (
     AsTrained,
     Canonical,
@@ -184,7 +184,7 @@ def test_flows_over_narrow_and_dead_networks():
     form.check(stack(many))
     points = [encoded(form, w) for w in many]
     chex.assert_trees_all_close(jnp.abs(points[0][K1]), jnp.ones((1, 2)))
-    matching = FlowMatching(form.manifold(), prediction=EndPoint())
+    matching = FlowMatching(form.manifold(), prediction=X1Prediction())
 
     def loss(scale):
         field = lambda t, x: jax.tree.map(lambda a: scale * a, x)  # noqa: E731

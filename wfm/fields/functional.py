@@ -22,29 +22,29 @@ class Bound(eqx.Module):
     """
 
     definition: nnx.GraphDef = eqx.field(static=True)
-    parameters: PyTree
+    params: PyTree
 
     def __call__(self, t: ArrayLike, x: Point) -> Point:
         t = jnp.asarray(t, jnp.result_type(float, t))
-        return nnx.merge(self.definition, self.parameters)(t, x)
+        return nnx.merge(self.definition, self.params)(t, x)
 
     def describe(self) -> dict[str, Any]:
         """What the module is made from, and the parameters by their places in it."""
-        named = jax.tree_util.tree_leaves_with_path(self.parameters)
+        named = jax.tree_util.tree_leaves_with_path(self.params)
         return {
-            "module": nnx.merge(self.definition, self.parameters),
-            "parameters": {_place(path): a for path, a in named},
+            "module": nnx.merge(self.definition, self.params),
+            "params": {_place(path): a for path, a in named},
         }
 
     @classmethod
-    def made_from(cls, module: nnx.Module, parameters: Mapping[str, Any]) -> "Bound":
+    def made_from(cls, module: nnx.Module, params: Mapping[str, Any]) -> "Bound":
         """The inverse of `describe`."""
         definition, like = nnx.split(module)
         places = {_place(path): a for path, a in jax.tree_util.tree_leaves_with_path(like)}
-        shapes = [{name: a.shape for name, a in part.items()} for part in (places, parameters)]
+        shapes = [{name: a.shape for name, a in part.items()} for part in (places, params)]
         if shapes[0] != shapes[1]:
             raise UserError(f"the parameters are not those of a {type(module).__name__}")
-        leaves = [jnp.asarray(parameters[place]) for place in places]
+        leaves = [jnp.asarray(params[place]) for place in places]
         bind: Any = partial(cls, definition)
         return bind(jax.tree.unflatten(jax.tree.structure(like), leaves))
 
@@ -55,6 +55,6 @@ def _place(path: Any) -> str:
 
 def functional(module: nnx.Module) -> tuple[Callable[[PyTree], Bound], PyTree]:
     """Split a field once: `bind, parameters`, where `bind(parameters)` is the field `(t, x)`."""
-    definition, parameters = nnx.split(module)
+    definition, params = nnx.split(module)
     bind: Any = partial(Bound, definition)
-    return bind, parameters
+    return bind, params

@@ -116,8 +116,8 @@ class GraphField(nnx.Module):
         of_layers = zip(*[jnp.split(a.astype(self.dtype), self.depth) for a in leaves], strict=True)
         n, e = nodes.astype(self.dtype), edges.astype(self.dtype)
         for of_layer in of_layers:
-            parameters = jax.tree.unflatten(structure, [a.squeeze(0) for a in of_layer])
-            n, e = nnx.merge(definition, parameters)(self.graph, n, e)
+            params = jax.tree.unflatten(structure, [a.squeeze(0) for a in of_layer])
+            n, e = nnx.merge(definition, params)(self.graph, n, e)
         return n.astype(nodes.dtype), e.astype(edges.dtype)
 
     def describe(self) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from wfm.flows.coupling import (
     Coupling,
     EntropicTransport,
     EquivariantTransport,
-    Given,
     Independent,
     OptimalTransport,
+    Paired,
 )
 from wfm.flows.field import Field
 from wfm.flows.files import about, load_flow
@@ -17,7 +17,7 @@ from wfm.flows.likelihood import Divergence, Exact, Hutchinson, LogProb
 from wfm.flows.matching import FlowMatching
 from wfm.flows.noise import Motion, Noise, ScoreNoise, TangentNoise
 from wfm.flows.path import BetaTime, GeodesicPath
-from wfm.flows.prediction import EndPoint, OnPath, Prediction, Spaces, Velocity
+from wfm.flows.prediction import OnPath, Prediction, Spaces, VelocityPrediction, X1Prediction
 from wfm.flows.solver import (
     GeodesicRungeKutta,
     MakeSolver,
@@ -32,7 +32,6 @@ __all__ = [
     "BetaTime",
     "Coupling",
     "Divergence",
-    "EndPoint",
     "EntropicTransport",
     "EquivariantTransport",
     "Exact",
@@ -41,7 +40,6 @@ __all__ = [
     "FlowMatching",
     "GeodesicPath",
     "GeodesicRungeKutta",
-    "Given",
     "Guided",
     "Hutchinson",
     "Independent",
@@ -53,11 +51,13 @@ __all__ = [
     "Objective",
     "OnPath",
     "OptimalTransport",
+    "Paired",
     "Prediction",
     "ScoreNoise",
     "Spaces",
     "TangentNoise",
-    "Velocity",
+    "VelocityPrediction",
+    "X1Prediction",
     "about",
     "denser_early",
     "denser_late",

@@ -118,7 +118,7 @@ class EquivariantTransport(Coupling):
         return jax.vmap(self.align)(batch, _take(x0, best_assignment(-cost))), batch
 
 
-class Given(Coupling):
+class Paired(Coupling):
     """Pairs that come with the data: a batch is `(x₀, x₁)`, both stacked.
 
     With trained networks as x₁ and the weights that they were trained from as x₀ this is
@@ -128,7 +128,7 @@ class Given(Coupling):
 
     def given(self, batch: Any) -> tuple[Any, Any]:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise UserError("the coupling Given takes pairs: give the data as (x₀, x₁), stacked")
+            raise UserError("the coupling Paired takes pairs: give the data as (x₀, x₁), stacked")
         return batch[0], batch[1]
 
     def pair(

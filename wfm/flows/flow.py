@@ -19,7 +19,7 @@ from wfm.flows.guidance import Guided, Objective
 from wfm.flows.integrator import DENSITY, Integrator
 from wfm.flows.likelihood import Divergence, Exact, LogProb, integrate_divergence
 from wfm.flows.noise import Motion, Noise
-from wfm.flows.prediction import EndPoint, Prediction, Spaces
+from wfm.flows.prediction import Prediction, Spaces, X1Prediction
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.manifolds.base import Scalar
 from wfm.priors import Prior, standard
@@ -58,7 +58,7 @@ class Flow(eqx.Module):
         self.space = space
         self.target = target or space
         self.prior = prior or standard(self.target)
-        self.prediction = prediction or EndPoint()
+        self.prediction = prediction or X1Prediction()
         self.field = as_tree(field)
         self.independent = independent
 

@@ -10,7 +10,7 @@ from wfm.flows.coupling import Coupling, Independent
 from wfm.flows.field import Field
 from wfm.flows.flow import Flow
 from wfm.flows.path import BetaTime, GeodesicPath
-from wfm.flows.prediction import EndPoint, OnPath, Prediction, Spaces, Unit
+from wfm.flows.prediction import OnPath, Prediction, Spaces, Unit, X1Prediction
 from wfm.manifolds import Manifold, Point
 from wfm.manifolds.base import Scalar
 from wfm.priors import Prior, standard
@@ -57,7 +57,7 @@ class FlowMatching(eqx.Module):
         self.path = path or GeodesicPath()
         self.coupling = coupling or Independent()
         self.time = time or BetaTime()
-        self.prediction = prediction or EndPoint()
+        self.prediction = prediction or X1Prediction()
         self.unit = unit
 
     def flow(self, field: Field) -> Flow:
@@ -68,7 +68,7 @@ class FlowMatching(eqx.Module):
     def loss(self, field: Field, batch: Any, key: Key[Array, ""]) -> Scalar:
         """Mean loss over stacked data points.
 
-        The coupling says what a batch is: stacked points, or pairs where it is `Given`.
+        The coupling says what a batch is: stacked points, or pairs where it is `Paired`.
         """
         examples = self.examples(batch, key)
         return jax.vmap(lambda example: self.example_loss(field, *example))(examples).mean()

@@ -60,7 +60,7 @@ class Prediction(eqx.Module):
         """Squared error, in which each part is divided by its `unit`."""
 
 
-class EndPoint(Prediction):
+class X1Prediction(Prediction):
     """`out`, projected to where the data live, is x̂₁; the velocity is log_x(x̂₁) / (1 - t).
 
     The loss is the squared geodesic distance from x̂₁ to x₁.
@@ -84,7 +84,7 @@ class EndPoint(Prediction):
         return _squared_norm(target, guess, target.log(guess, at.end), unit)
 
 
-class Velocity(Prediction):
+class VelocityPrediction(Prediction):
     """`out`, brought to the tangent space by its `frame`, is the velocity.
 
     Where the metric is that of the surrounding coordinates the frame is the projection (Chen &

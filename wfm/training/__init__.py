@@ -1,10 +1,8 @@
-"""Training flows: state, steps, checkpoints, logs."""
+"""Training flows: state, steps, checkpoints."""
 
 from typing import TYPE_CHECKING, Any
 
 from wfm.training.learn import flow_trainer, learn
-from wfm.training.log import MetricsLog, progress_bar
-from wfm.training.signals import Stopped, StopSignals
 from wfm.training.trainer import Diverged, Trainer, TrainState, adam, muon
 
 if TYPE_CHECKING:
@@ -13,16 +11,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoints",
     "Diverged",
-    "MetricsLog",
-    "StopSignals",
-    "Stopped",
     "TrainState",
     "Trainer",
     "adam",
     "flow_trainer",
     "learn",
     "muon",
-    "progress_bar",
 ]
 
 

@@ -17,9 +17,9 @@ from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers as policies
 
 from wfm.checks import check_count
+from wfm.devices import most
 from wfm.digest import digest
 from wfm.errors import UserError
-from wfm.training.signals import most
 from wfm.training.trainer import TrainState
 
 

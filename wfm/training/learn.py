@@ -34,13 +34,13 @@ def flow_trainer(
 
     Before training it looks whether the data are points that can be learned (`check_points`).
     """
-    bind, parameters = functional(module)
+    bind, params = functional(module)
 
-    def loss(parameters: Any, example: Any) -> jax.Array:
-        return matching.example_loss(bind(parameters), *example)
+    def loss(params: Any, example: Any) -> jax.Array:
+        return matching.example_loss(bind(params), *example)
 
     options = {"check": partial(check_points, matching)} | options
-    return Trainer(loss, optimizer, matching.examples, **options), bind, parameters
+    return Trainer(loss, optimizer, matching.examples, **options), bind, params
 
 
 def learn(
@@ -56,19 +56,19 @@ def learn(
     """The flow that `module` becomes when trained on stacked `data` points, and its losses.
 
     Losses are means over every 50 steps, and over what is left of them at the end. `options` are
-    those of `Trainer`: `batch_size`, `decay`, `at_once`, `mesh`. Raises `ValueError` for data that
-    are no points of the flow.
+    those of `Trainer`: `batch_size`, `ema_decay`, `microbatch`, `mesh`. Raises `ValueError` for
+    data that are no points of the flow.
     """
     optimizer = muon(learning_rate, steps)
-    trainer, bind, parameters = flow_trainer(matching, module, optimizer, **options)
+    trainer, bind, params = flow_trainer(matching, module, optimizer, **options)
     losses: list[float] = []
     state = trainer.fit(
-        trainer.init(parameters, key),
+        trainer.init(params, key),
         data,
         steps,
         report=lambda _, metrics: losses.append(metrics["loss"]),
     )
-    return matching.flow(bind(state.average)), np.array(losses)
+    return matching.flow(bind(state.ema)), np.array(losses)
 
 
 def check_points(matching: FlowMatching, data: Any) -> None:

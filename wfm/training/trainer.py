@@ -22,16 +22,16 @@ from wfm.errors import UserError
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
-Parameters = PyTree[Float[Array, "..."]]
+Params = PyTree[Float[Array, "..."]]
 
 
 class TrainState(eqx.Module):
-    """All that changes in training; `average` is the running average of the parameters."""
+    """All that changes in training; `ema` is the running average of the parameters."""
 
     step: Int[Array, ""]
-    parameters: Parameters
-    average: Parameters
-    moments: PyTree
+    params: Params
+    ema: Params
+    opt_state: PyTree
     key: Key[Array, ""]
 
 
@@ -67,26 +67,26 @@ class Trainer:
     """Minimises the mean of `loss(parameters, example)` over random batches of stacked `data`.
 
     `examples`: from a batch and a key to stacked examples; by default `(row, key)` for each row.
-    `decay`: of the average of the parameters, reached gradually so that early parameters, which
-    are still far off, are forgotten. `at_once`: the most examples that the gradient is taken of
-    at a time, which changes not the gradient but memory, and what fits the cache of a CPU; by
+    `ema_decay`: of the average of the parameters, reached gradually so that early parameters, which
+    are still far off, are forgotten. `microbatch`: the most examples that the gradient is taken
+    of at a time, which changes not the gradient but memory, and what fits the cache of a CPU; by
     default all of a device's share. `mesh`: devices that share each batch. `check`: raises
     `UserError` for data that cannot be learned from, before the first step.
     """
 
-    loss: Callable[[Parameters, PyTree], Array]
+    loss: Callable[[Params, PyTree], Array]
     optimizer: optax.GradientTransformation
     examples: Callable[[PyTree, Array], PyTree] = _with_keys
     batch_size: int = 64
-    decay: float = 0.999
-    at_once: int | None = None
+    ema_decay: float = 0.999
+    microbatch: int | None = None
     mesh: Mesh | None = None
     check: Callable[[PyTree], None] = check_rows
 
     def __post_init__(self):
         check_count("batch_size", self.batch_size)
-        if not 0 <= self.decay < 1:
-            raise UserError(f"decay must lie in [0, 1), got {self.decay}")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         devices = self.mesh.size if self.mesh else 1
         if self.batch_size % devices:
             more = -(-self.batch_size // devices) * devices
@@ -94,19 +94,19 @@ class Trainer:
                 f"a batch of {self.batch_size} does not divide among {devices} devices; take "
                 f"batch_size {more} or fewer devices"
             )
-        if self.at_once is not None:
-            check_count("at_once", self.at_once)
+        if self.microbatch is not None:
+            check_count("microbatch", self.microbatch)
 
     @property
-    def _at_once(self) -> int:
+    def _microbatch(self) -> int:
         share = self.batch_size // (self.mesh.size if self.mesh else 1)
-        most = min(self.at_once or share, share)
+        most = min(self.microbatch or share, share)
         return next(n for n in range(most, 0, -1) if share % n == 0)
 
-    def init(self, parameters: Parameters, key: Key[Array, ""]) -> TrainState:
+    def init(self, params: Params, key: Key[Array, ""]) -> TrainState:
         """The state before the first step."""
-        moments = self.optimizer.init(parameters)
-        return TrainState(jnp.zeros((), jnp.int32), parameters, parameters, moments, key)
+        opt_state = self.optimizer.init(params)
+        return TrainState(jnp.zeros((), jnp.int32), params, params, opt_state, key)
 
     @partial(jax.jit, static_argnums=(0, 3))
     def advance(
@@ -117,12 +117,12 @@ class Trainer:
 
     def _step(self, state: TrainState, data: PyTree) -> tuple[TrainState, dict[str, Array]]:
         key, examples = self._draw(state.key, data)
-        loss, gradient = mean_over(self._gradient, self.mesh)(state.parameters, examples)
-        change, moments = self.optimizer.update(gradient, state.moments, state.parameters)
-        parameters = optax.apply_updates(state.parameters, change)
-        decay = jnp.minimum(self.decay, (1 + state.step) / (10 + state.step))
-        average = optax.incremental_update(parameters, state.average, 1 - decay)
-        state = TrainState(state.step + 1, parameters, average, moments, key)
+        loss, gradient = mean_over(self._gradient, self.mesh)(state.params, examples)
+        updates, opt_state = self.optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        decay = jnp.minimum(self.ema_decay, (1 + state.step) / (10 + state.step))
+        ema = optax.incremental_update(params, state.ema, 1 - decay)
+        state = TrainState(state.step + 1, params, ema, opt_state, key)
         return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
 
     def _draw(self, key: Key[Array, ""], data: PyTree) -> tuple[Key[Array, ""], PyTree]:
@@ -133,23 +133,23 @@ class Trainer:
         batch = jax.tree.map(lambda a: a[rows], data)
         return key, self.examples(batch, loss_key)
 
-    def _gradient(self, parameters: Parameters, examples: PyTree) -> tuple[Array, Parameters]:
+    def _gradient(self, params: Params, examples: PyTree) -> tuple[Array, Params]:
         """Mean loss of stacked examples, and its gradient."""
 
-        def mean(parameters: Parameters, few: PyTree) -> Array:
-            return batched(partial(self.loss, parameters), self._at_once)(few).mean()
+        def mean(params: Params, few: PyTree) -> Array:
+            return batched(partial(self.loss, params), self._microbatch)(few).mean()
 
         def add(total: PyTree, few: PyTree) -> tuple[PyTree, None]:
-            return jax.tree.map(jnp.add, total, jax.value_and_grad(mean)(parameters, few)), None
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(mean)(params, few)), None
 
         def divided(a: Array) -> Array:
-            return a.reshape(-1, self._at_once, *a.shape[1:])
+            return a.reshape(-1, self._microbatch, *a.shape[1:])
 
         parts = jax.tree.map(divided, examples)
         n = len(jax.tree.leaves(parts)[0])
         if n == 1:
-            return jax.value_and_grad(mean)(parameters, examples)
-        zero = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), parameters))
+            return jax.value_and_grad(mean)(params, examples)
+        zero = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), params))
         total, _ = jax.lax.scan(add, zero, parts)
         return jax.tree.map(lambda a: a / n, total)
 
@@ -178,7 +178,7 @@ class Trainer:
             if not finite.all():
                 step = start + 1 + int(finite.argmin())
                 raise Diverged(step, state, self._remedy(*given, step))
-            if not all_finite(new.parameters):  # by a last step that no loss has seen yet
+            if not all_finite(new.params):  # by a last step that no loss has seen yet
                 raise Diverged(int(new.step) + 1, state)
             state = new
             report(state, {name: float(values.mean()) for name, values in host.items()})
@@ -190,7 +190,7 @@ class Trainer:
             return (
                 f"the data are NaN or infinite in {len(rows)} rows ({some(rows)}): leave them out"
             )
-        if not all_finite(state.parameters):
+        if not all_finite(state.params):
             return f"the parameters at step {int(state.step)} are so already: start from others"
         key = state.key
         for _ in range(int(state.step), step - 1):
@@ -219,14 +219,14 @@ def muon(learning_rate: float, steps: int) -> optax.GradientTransformation:
     return _clipped(muon_and_adam(rate, muon_weight_dimension_numbers=_kernels, consistent_rms=0.2))
 
 
-def _kernels(parameters: Parameters) -> PyTree:
+def _kernels(params: Params) -> PyTree:
     """Which axes of each kernel are multiplied; those before them stack kernels."""
 
     def axes(path: tuple, array: Array) -> MuonDimensionNumbers | None:
         is_kernel = "kernel" in jax.tree_util.keystr(path)
         return MuonDimensionNumbers(array.ndim - 2, array.ndim - 1) if is_kernel else None
 
-    return jax.tree.map_with_path(axes, parameters)
+    return jax.tree.map_with_path(axes, params)
 
 
 def _clipped(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

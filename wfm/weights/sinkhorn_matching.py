@@ -88,10 +88,10 @@ class SinkhornMatching(Matching):
             return self.objective(reference, mix(spec, plans, weights), key)
 
         def step(state, inputs):
-            scores, moments = state
+            scores, opt_state = state
             gradient = jax.grad(loss)(scores, *inputs)
-            change, moments = optimizer.update(gradient, moments)
-            return (jax.tree.map(jnp.add, scores, change), moments), None
+            updates, opt_state = optimizer.update(gradient, opt_state)
+            return (jax.tree.map(jnp.add, scores, updates), opt_state), None
 
         sizes = {group: spec.groups[group].size for group in spec.permutable}
         scores = {group: jnp.zeros((n, n)) for group, n in sizes.items()}

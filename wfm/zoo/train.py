@@ -72,7 +72,7 @@ class _Learners(eqx.Module):
     """Networks in training, stacked."""
 
     weights: Weights
-    moments: PyTree
+    opt_state: PyTree
 
 
 class _Order(eqx.Module):
@@ -200,8 +200,8 @@ def _step(
     def update(learner: _Learners, rows: Array, position: Array) -> _Learners:
         batch = jax.lax.dynamic_slice_in_dim(rows, position * size, size)
         gradient = jax.grad(loss)(learner.weights, data.x[batch], data.y[batch])
-        change, moments = optimizer.update(gradient, learner.moments, learner.weights)
-        return _Learners(jax.tree.map(jnp.add, learner.weights, change), moments)
+        updates, opt_state = optimizer.update(gradient, learner.opt_state, learner.weights)
+        return _Learners(jax.tree.map(jnp.add, learner.weights, updates), opt_state)
 
     shuffle = reshuffle if schedule.same_batches else jax.vmap(reshuffle)
     each = jax.vmap(update, in_axes=(0, None if schedule.same_batches else 0, None))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from wfm.training import log, progress_bar
+from experiments import log
+from experiments.log import progress_bar
 
 
 def test_without_a_terminal_there_is_a_line_at_the_end_of_quick_work(capsys):

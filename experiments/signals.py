@@ -4,9 +4,7 @@ import signal
 import threading
 from types import FrameType
 
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
+from wfm.devices import most
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -55,10 +53,3 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
-
-
-def most(number: int) -> int:
-    """The largest number that any process of a run gives."""
-    if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.process_allgather(np.array(int(number))).max())

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from wfm.training import Stopped, StopSignals
+from experiments.signals import Stopped, StopSignals
 
 
 @pytest.fixture
