@@ -220,13 +220,16 @@ def test_a_stretch_is_the_determinant_of_the_exponential_map(manifold):
     """Of its derivatives along an orthonormal basis at the origin, in float64."""
     with jax.enable_x64(True):
         o = manifold.origin()
-        draws = [manifold.normal(jax.random.key(i)) for i in range(manifold.dim)]
-        gram = jnp.array([[manifold.inner(o, a, b) for a in draws] for b in draws])
-        sides = jnp.tensordot(jnp.linalg.inv(jnp.linalg.cholesky(gram)), jnp.stack(draws), 1)
+        draws = jax.vmap(manifold.normal)(jax.random.split(jax.random.key(0), manifold.dim))
+        inners = lambda x, vs: jax.vmap(  # noqa: E731
+            lambda a: jax.vmap(lambda b: manifold.inner(x, a, b))(vs)
+        )(vs)
+        gram = inners(o, draws)
+        sides = jnp.tensordot(jnp.linalg.inv(jnp.linalg.cholesky(gram)), draws, 1)
         v = 1.3 * manifold.normal(jax.random.key(9))
         x = manifold.exp(o, v)
-        moved = [jax.jvp(lambda v: manifold.exp(o, v), (v,), (e,))[1] for e in sides]
-        gram = jnp.array([[manifold.inner(x, a, b) for a in moved] for b in moved])
+        moved = jax.vmap(lambda e: jax.jvp(lambda v: manifold.exp(o, v), (v,), (e,))[1])(sides)
+        gram = inners(x, moved)
         expected = jnp.linalg.slogdet(gram)[1] / 2
         np.testing.assert_allclose(manifold.log_stretch(x), expected, atol=1e-6)
 

@@ -82,7 +82,8 @@ class WrappedNormal(Prior):
     @property
     def _is_gaussian(self) -> bool:
         """Whether all entries are free."""
-        entries = sum(math.prod(a.shape) for a in jax.tree.leaves(self.manifold.origin()))
+        like = jax.eval_shape(self.manifold.origin)
+        entries = sum(math.prod(a.shape) for a in jax.tree.leaves(like))
         return self.manifold.is_vector_space and self.manifold.dim == entries
 
     def sample(self, key: Key[Array, ""]) -> Point:
@@ -99,8 +100,8 @@ class WrappedNormal(Prior):
     def gaussian(self) -> tuple[Any, Any]:
         if not self._is_gaussian:
             return super().gaussian()
-        o = self.manifold.origin()
-        mean, std = (jax.tree.map(lambda _, a=a: a, o) for a in (self.mean, self.std))
+        like = jax.eval_shape(self.manifold.origin)
+        mean, std = (jax.tree.map(lambda _, a=a: a, like) for a in (self.mean, self.std))
         return mean, std
 
 

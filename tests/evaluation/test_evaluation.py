@@ -55,6 +55,7 @@ def test_symmetric_copies_are_not_new(nearest):
     np.testing.assert_allclose(nearest.distances(copies), 0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_copies_with_other_logits_of_the_same_probabilities_are_not_new(nearest):
     w, key = stacked(range(12)), jax.random.key(6)
     shift = jax.random.normal(key, (12, 3, 1))  # of all outputs, by each neuron of the last layer

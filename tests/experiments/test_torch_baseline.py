@@ -12,6 +12,7 @@ from wfm.fields import FullTransformer, functional
 from wfm.weights import Canonical, mlp
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.slow
 from experiments.bench import torch_cases  # noqa: E402
 from experiments.bench.torch_field import DenseTransformer  # noqa: E402
 

@@ -38,7 +38,7 @@ def assert_moments(x, mean, std):
     ("noise", "noisy_steps"),
     [
         (TangentNoise(0.05), 100),
-        (TangentNoise(0.05, start=0.795), 20),
+        pytest.param(TangentNoise(0.05, start=0.795), 20, marks=pytest.mark.slow),
         (TangentNoise(0.05, 0.295, 0.495), 20),
         (TangentNoise(0.0), 0),
     ],
@@ -78,7 +78,7 @@ def end_point(t, x):
 @pytest.mark.parametrize("rate", [0.3, 3.0])
 @pytest.mark.parametrize("solver", [euler, midpoint, in_flat_space(diffrax.Heun())])
 def test_score_noise_keeps_the_marginals_all_along(rate, solver):
-    size = 20_000
+    size = 5_000
     space = Product({"a": Euclidean((size,))})
     prior = WrappedNormal(space, S, M)
     flow = Flow(space, lambda t, x: {"a": end_point(t, x["a"])}, prior=prior)

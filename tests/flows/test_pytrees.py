@@ -78,6 +78,7 @@ def test_stacked_flows_are_many_flows():
     chex.assert_trees_all_close(together, apart, atol=1e-5)
 
 
+@pytest.mark.slow
 @makers
 def test_devices_share_a_flow_and_divide_keys(make):
     flow, keys, mesh = make(0), jax.random.split(KEY, 8), device_mesh()

@@ -76,7 +76,9 @@ def test_order_of_convergence(solver, part):
 BOOST = [[0, 0.8, -0.5], [0.8, 0, -0.6], [-0.5, 0.6, 0]]
 
 
-@pytest.mark.parametrize("solver", ORDERS)
+@pytest.mark.parametrize(
+    "solver", [rk4, *(pytest.param(s, marks=pytest.mark.slow) for s in (euler, midpoint))]
+)
 def test_order_of_convergence_in_the_hyperbolic_plane(solver):
     """x' = cos(3t) B x with a boost and turn B, an isometry, solved by a matrix exponential."""
     space = Hyperboloid(2)

@@ -49,8 +49,6 @@ MANIFOLDS = {
 
 # Each sort once; the others are like one of these.
 OFTEN = (
-    "vector",
-    "columns",
     "torus",
     "zero_sum",
     "hyperboloid",

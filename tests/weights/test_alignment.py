@@ -78,6 +78,7 @@ def test_alignment_recovers_a_planted_permutation(spec, shape, seed):
     chex.assert_trees_all_equal(aligned(spec, w, moved), w)
 
 
+@pytest.mark.slow
 def test_every_sweep_of_matching_is_needed_and_lowers_the_distance():
     spec = NETWORKS["deep"][0]
 
@@ -222,6 +223,7 @@ def test_barycentre_undoes_hidden_permutations_and_lies_amid_the_networks():
     chex.assert_trees_all_close(found, centre, atol=5 * noise / n**0.5)
 
 
+@pytest.mark.slow
 def test_barycentre_is_nearer_to_all_than_any_network_is():
     spec = NETWORKS["mlp"][0]
     many = jax.vmap(lambda k: AsTrained(spec).prior(0.5).sample(k))(
@@ -303,6 +305,7 @@ def test_barycentres_settle():
     assert spread(settled) < spread(early)
 
 
+@pytest.mark.slow
 def test_networks_that_are_not_numbers_are_named_or_kept_apart():
     spec = NETWORKS["mlp"][0]
     many, _ = planted(spec, 4)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import given
 
+from tests.cases import cases
 from tests.weights.table import (
     CASES,
     NETWORKS,
@@ -29,7 +30,9 @@ from wfm.weights import (
 from wfm.weights.form import LAST_LAYERS
 
 networks = pytest.mark.parametrize(("spec", "shape"), CASES)
-lasts = pytest.mark.parametrize("last", LAST_LAYERS)
+lasts = pytest.mark.parametrize(
+    "last", cases({last: last for last in LAST_LAYERS}, often=("sphere", "sphere+scale"))
+)
 seeds = st.integers(0, 10_000)
 
 

@@ -32,7 +32,7 @@ def _prior(manifold: Manifold, std: Any, mean: Any) -> Prior:
     """That of one array, whose entries have standard deviation `std` where it is flat."""
     if manifold.is_compact:
         return Uniform(manifold)
-    entries = math.prod(manifold.origin().shape)
+    entries = math.prod(jax.eval_shape(manifold.origin).shape)
     if manifold.dim == entries:
         return WrappedNormal(manifold, std, mean)
     # n entries of standard deviation s that sum to 0 have n - 1 free ones of a larger one.
