@@ -10,72 +10,14 @@ import pytest
 
 from experiments import __main__ as program
 from experiments import records, report
-from experiments.build import load_once
-from experiments.measures import barriers, novelty, quality
-from experiments.measures.gaussian import DISPLACEMENT, VELOCITY
+from experiments.measures import novelty, quality
 from experiments.pages import Page, body
-from experiments.runner import check, run_study
+from experiments.runner import check
 from experiments.store import Store
 from experiments.study import Row, load
 from experiments.workdir import Workdir
-from tests.experiments.tiny import QUICK, SMALL, check_ways, of_tiny, write_tasks
+from tests.experiments.tiny import QUICK, SMALL, empty, of_tiny, one, run, times
 from wfm.weights import load_weights
-
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """Tiny images in place of MNIST and Fashion-MNIST."""
-    with pytest.MonkeyPatch.context() as patch:
-        write_tasks(tmp_path_factory.mktemp("data"), patch, "mnist", "fashion_mnist")
-        yield
-    load_once.cache_clear()
-
-
-def run(study, workdir, store):
-    """The records of a study, and its page; all of its figures are numbers."""
-    kept = Store(store)
-    check(study.cells(), kept)
-    found = run_study(study, Workdir(workdir, study), kept)
-    assert all(np.isfinite([x.value, x.std or 0, x.error or 0]).all() for x in found)
-    page = Page(study, found, workdir / "page" / study.name, workdir / "cells")
-    page.target.parent.mkdir()
-    for block in study.page:
-        block.draw(page)
-    text = body(page)
-    for name in re.findall(r"\]\((.*\.png)\)", text):
-        assert (page.target.parent / name).stat().st_size > 0, name
-    return found, text
-
-
-def empty(text):
-    """Cells of the tables of a page that say nothing, by row and column."""
-    found, heads = [], []
-    for before, line in zip(["", *text.splitlines()], text.splitlines(), strict=False):
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|---"):
-            heads = [cell.strip() for cell in before.strip("|").split("|")]
-        elif line.startswith("|") and heads:
-            found += [(cells[0], h) for h, cell in zip(heads, cells, strict=True) if not cell]
-        elif not line.startswith("|"):
-            heads = []
-    return found
-
-
-def times(store, *stages):
-    """When entries of the store were made."""
-    return {p: p.stat().st_mtime_ns for s in stages for p in store.glob(f"{s}/*/entry.json")}
-
-
-def one(found, metric, **at):
-    (record,) = records.where(found, {"metric": metric, **at})
-    return record
 
 
 def command(*arguments):
@@ -84,6 +26,18 @@ def command(*arguments):
     return subprocess.run(run, capture_output=True, text=True, check=False)
 
 
+def test_from_the_command_to_the_report(tmp_path, capsys):
+    program.main(["run", "demo", f"--workdir={tmp_path}", *QUICK])
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-1] == f"Report: {tmp_path / 'report.html'}"
+    assert "data:image/png;base64," in (tmp_path / "report.html").read_text()
+    found = records.read(tmp_path / "records.json")
+    assert 0 <= one(found, "accuracy", set="samples").value <= 1
+    assert one(found, "novelty", set="samples").value > 0
+    assert re.search(r"samples of the flow +0\.\d+ ± ", shown)
+
+
+@pytest.mark.slow
 def test_a_run_writes_all_it_promises_and_repeats_its_figures(tmp_path):
     def demo(folder, *more):
         return command("run", "demo", f"--workdir={tmp_path / folder}", *SMALL, *more)
@@ -168,6 +122,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_other_flows_of_the_demo_run(tmp_path, store, kind, capsys):
     run = ["run", f"demo:{kind}", f"--workdir={tmp_path}", f"--store={store}"]
@@ -184,6 +139,7 @@ def test_other_flows_of_the_demo_run(tmp_path, store, kind, capsys):
         np.testing.assert_allclose(ends, samples["dense1.kernel"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_loss_that_turns_non_finite_stops_the_run_and_keeps_what_there_is(tmp_path, store):
     wild = [*QUICK, "--config.training.learning_rate=1e30"]
     with pytest.raises(SystemExit) as error:
@@ -218,6 +174,7 @@ ON_MNIST = (
 )
 
 
+@pytest.mark.slow
 def test_new_mnist_networks_beside_published_ones(tmp_path, store, images):
     study = of_tiny("mnist", rows=ON_MNIST, averages=AVERAGES, **MANY)
     found, text = run(study, tmp_path, store)
@@ -270,6 +227,7 @@ def of_images(entry):
     return json.loads(entry.read_text())["reads"]["task"] == "mnist"
 
 
+@pytest.mark.slow
 def test_what_was_tried_becomes_a_page(tmp_path, store, images, monkeypatch):
     rows = [tried("tried", "base"), tried("tried", "guided", GUIDED), tried("rates", "slow", WIDE)]
     study = of_tiny("mnist_ablation", rows=tuple(rows), averages=AVERAGES, **MANY)
@@ -293,6 +251,7 @@ def test_what_was_tried_becomes_a_page(tmp_path, store, images, monkeypatch):
         assert times(store, "zoo", "train", "sample", "quality", "together") == made
 
 
+@pytest.mark.slow
 def test_networks_are_led_on_from_every_time(tmp_path, store, images):
     rows = (Row({"flow": "geometric"}),)
     study = of_tiny("path_errors", rows=rows, times=(0.0, 0.5), **MANY)
@@ -308,6 +267,7 @@ def test_networks_are_led_on_from_every_time(tmp_path, store, images):
     assert empty(text) == [("as trained", "flow_loss")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [(), (0.5, 1.0)])
 def test_times_from_which_nothing_is_left_are_refused(times, store, images):
     study = of_tiny("path_errors", times=times, averages=(1, 2))
@@ -315,6 +275,7 @@ def test_times_from_which_nothing_is_left_are_refused(times, store, images):
         check(study.cells(), Store(store))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(1, 64), (0, 2)])
 def test_more_networks_than_there_are_cannot_be_averaged(numbers, store, images):
     study = of_tiny("mnist", rows=ON_MNIST[:1], averages=numbers)
@@ -322,124 +283,3 @@ def test_more_networks_than_there_are_cannot_be_averaged(numbers, store, images)
         Exception, match=r"averages asks for \d to \d+ networks, of 5 samples and 6"
     ):
         check(study.cells(), Store(store))
-
-
-IRIS = {"task": "iris", "split": 0}
-
-
-def test_every_way_is_measured_after_every_number_of_steps(tmp_path, store):
-    steps = {"numbers": (8, 64), "solvers": ("euler", "midpoint"), "guidance": 10.0}
-    study = of_tiny("steps", rows=(Row({"flow": "geometric"}),), steps=steps, **IRIS)
-    found, text = run(study, tmp_path, store)
-    losses = records.where(found, {"metric": "loss", "steps": records.known})
-    assert len({(x.at["way"], x.at["steps"]) for x in losses}) == len(losses) == 2 * (2 * 2 + 4)
-    assert all(x.error >= 0 for x in losses)
-    loss = lambda way: one(found, "loss", way=way, steps=8).value  # noqa: E731
-    assert loss("euler") != loss("euler guided") != loss("midpoint guided")
-    assert one(found, "accuracy", way="zoo").value > 0
-    assert re.search(rf"\| midpoint guided \| {loss('midpoint guided'):.4f} \| ", text)
-    novelty = one(found, "novelty", way="euler", steps=64).value
-    assert f" {novelty:.4f} |" in text.split("| novelty |")[1]
-    assert not empty(text)
-
-
-def test_barriers_and_a_table_of_flows_become_a_page(tmp_path, store):
-    at = {"task": "wine"}
-    rows = (
-        Row({**at, "flow": "Geometric", "weights": "aligned"}, {"task": "wine"}),
-        Row({**at, "flow": "Geometric", "weights": "as trained"}, {"task": "wine"} | NONE),
-        Row(
-            {**at, "networks": 250},
-            {"task": "wine", "zoo": {"networks": 4}},
-            seeds=(0,),
-            measures=("barriers", "barrier_maps"),
-        ),
-    )
-    study = of_tiny("uci", rows=rows, seeds=(0, 1), **{"zoo": {"held_out": 0.25}})
-    found, text = run(study, tmp_path, store)
-    here = {"metric": "loss", "set": "samples", "weights": "aligned"}
-    losses = [x.value for x in records.where(found, here)]
-    assert len(losses) == 2 and losses[0] != losses[1]
-    mean, spread = sum(losses) / 2, abs(losses[0] - losses[1]) / 2**0.5  # the divisor is n - 1
-    assert f" | {mean:.4f} ± {spread:.4f} |" in text
-    zoos = [x.value for x in records.where(found, here | {"set": "zoo"})]
-    assert zoos == [
-        x.value for x in records.where(found, here | {"set": "zoo", "weights": "as trained"})
-    ]  # shared, so that rows differ in their flow alone
-    ways = {x.at["aligned"] for x in records.where(found, {"aligned": records.known})}
-    assert ways >= {"none", *barriers.SHOWN, "weights, each pair"}
-    assert {x.metric for x in records.where(found, {"aligned": "none"})} == {
-        "line",
-        "line, max",
-        "line, train",
-        "geodesic",
-    }
-    assert "(uci-wine.png)" in text
-    assert "## Wine" in text and "## Digits" not in text
-    for row, column in empty(text):
-        # Pairs are not moved by one permutation each, and so have but one figure.
-        assert "each pair" in row or column == "published", (row, column)
-
-
-NONE = {"flow": {"align": "none"}}
-
-
-def test_barriers_alone(tmp_path, store):
-    study = of_tiny("barriers", task="wine", zoo={"networks": 4})  # which are there already
-    found, text = run(study, tmp_path, store)
-    assert one(found, "line", aligned="none").value >= 0
-    assert all("each pair" in row for row, _ in empty(text))
-
-
-TRANSFER = {"task": "fashion_mnist", "widths": (5,), "gradients": (2, 4)}
-TRANSFER |= {"scales": (0.5,), "rates": (0.01,)}
-
-
-def test_every_way_to_another_task_is_measured_at_equal_gradients(tmp_path, store, images):
-    rows = (Row({"task": "mnist", "to": "fashion_mnist"}),)
-    study = of_tiny("transfer", "full_transformer", rows=rows, seeds=(0,), transfer=TRANSFER)
-    found, text = run(study, tmp_path, store)
-    points = records.where(found, {"metric": "accuracy", "part": records.known})
-    at = check_ways(points)
-    assert len(at) == len(points)
-    assert ("width", "from samples", 5, 0) in at
-    zoo = ("width", "trained as the zoo", 5)
-    assert [g for *place, g in at if tuple(place) == zoo] != []
-    assert {x.metric for x in found} > {"accuracy", "loss", "average"}
-    plain = one(found, "accuracy", part="width", way="from samples", width=5, gradients=0)
-    assert f"| from samples | {plain.value:.4f} ±" in text
-    assert not records.where(found, {"metric": "novelty"})  # other tasks and widths are new anyway
-
-
-def test_the_gaussian_toy_shows_the_loss_of_variance_of_ideal_predictions(tmp_path, store):
-    options = ["widths=(6, 5, 2)", "training.data=64", "training.steps=4"]
-    options += ["training.report_every=2", "field.width=8", "field.depth=1"]
-    found, text = run(load("gaussian").overridden(options), tmp_path, store)
-    std = lambda way: one(found, "std", field="ideal", sampling=way).value  # noqa: E731
-    error = 4 / (2 * 200 * 47) ** 0.5  # of a standard deviation of 200 networks of 47 weights
-    for way, expected in {
-        f"{VELOCITY}, ε = 0.0": 0.987,
-        f"{DISPLACEMENT}, ε = 0.0": 0.487,
-        f"{DISPLACEMENT}, ε = 0.05": 1.0,
-        f"{VELOCITY} and score noise": 0.99,
-    }.items():
-        assert abs(std(way) - expected) < error + 0.01
-    assert std(f"{VELOCITY}, ε = 0.05") > 1.1
-    score = {"field": "ideal", "sampling": f"{VELOCITY} and score noise"}
-    mean = one(found, "mean", **score).value
-    assert f"| {mean:.3f} | {std(score['sampling']):.3f} |" in text
-    assert not empty(text)
-
-
-@pytest.mark.parametrize("manifold", ["torus", "hyperboloid"])
-def test_surfaces_are_measured_and_drawn(manifold, tmp_path, store):
-    options = ["width=8", "depth=1", "data.points=500", "sampling.points=400", "sampling.steps=2"]
-    options += ["training.steps=4", "training.report_every=2", "training.batch_size=16"]
-    study = load("surfaces").overridden(options)
-    kept = Store(store)
-    found = run_study(study, Workdir(tmp_path, study), kept, {"manifold": manifold})
-    for points in ("samples", "uniform"):
-        assert 0 < one(found, "total_variation", points=points).value < 1
-    drawn = {p.name for p in (tmp_path / "cells").rglob("*.png")}
-    assert drawn == {"density.png"} | ({"disk.png"} if manifold == "hyperboloid" else set())
-    assert not empty(body(Page(study, found, tmp_path / "surfaces")))

@@ -1,9 +1,17 @@
 """Studies, made tiny: seconds instead of minutes."""
 
 import dataclasses
+import re
 
+import numpy as np
+
+from experiments import records
 from experiments.build import load_once
+from experiments.pages import Page, body
+from experiments.runner import check, run_study
+from experiments.store import Store
 from experiments.study import load
+from experiments.workdir import Workdir
 from tests.tasks import idx_files
 from wfm.tasks.images import FOLDER
 
@@ -70,3 +78,43 @@ def check_ways(points):
             ways = {way for p, way, w, g in at if (p, w, g) == (part, width, n)}
             assert ways == starts | more
     return at
+
+
+def run(study, workdir, store):
+    """The records of a study, and its page; all of its figures are numbers."""
+    kept = Store(store)
+    check(study.cells(), kept)
+    found = run_study(study, Workdir(workdir, study), kept)
+    assert all(np.isfinite([x.value, x.std or 0, x.error or 0]).all() for x in found)
+    page = Page(study, found, workdir / "page" / study.name, workdir / "cells")
+    page.target.parent.mkdir()
+    for block in study.page:
+        block.draw(page)
+    text = body(page)
+    for name in re.findall(r"\]\((.*\.png)\)", text):
+        assert (page.target.parent / name).stat().st_size > 0, name
+    return found, text
+
+
+def empty(text):
+    """Cells of the tables of a page that say nothing, by row and column."""
+    found, heads = [], []
+    for before, line in zip(["", *text.splitlines()], text.splitlines(), strict=False):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|---"):
+            heads = [cell.strip() for cell in before.strip("|").split("|")]
+        elif line.startswith("|") and heads:
+            found += [(cells[0], h) for h, cell in zip(heads, cells, strict=True) if not cell]
+        elif not line.startswith("|"):
+            heads = []
+    return found
+
+
+def times(store, *stages):
+    """When entries of the store were made."""
+    return {p: p.stat().st_mtime_ns for s in stages for p in store.glob(f"{s}/*/entry.json")}
+
+
+def one(found, metric, **at):
+    (record,) = records.where(found, {"metric": metric, **at})
+    return record
