@@ -105,6 +105,7 @@ def test_more_candidates_miss_less_and_the_excess_says_how_much(nearest):
         Nearest(FORM, nearest.reference, others, candidates=0)
 
 
+@pytest.mark.slow
 def test_distances_are_close_to_brute_force_over_all_permutations(nearest):
     others = stacked(range(100, 106))
     found = np.asarray(nearest.distances(others))

@@ -256,6 +256,6 @@ def test_files_that_cannot_be_read(name, tmp_path):
 def test_arrays_are_under_their_places(tmp_path):
     FLOW.save(tmp_path / "flow")
     arrays = load_file(tmp_path / "flow" / "parameters.safetensors")
-    assert "flow.field.parameters.layers/0/kernel/value" in arrays
+    assert "flow.field.params.layers/0/kernel/value" in arrays
     n = sum(a.size for a in jax.tree.leaves(FLOW))
     assert sum(np.size(a) for a in arrays.values()) == n

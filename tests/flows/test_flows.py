@@ -116,7 +116,9 @@ def prediction_output(prediction, t, x, v):
 @pytest.mark.parametrize(
     "prediction", [X1Prediction(), pytest.param(VelocityPrediction(), marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("kind", ["euclidean", "normalized", "geometric"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("euclidean", marks=pytest.mark.slow), "normalized", "geometric"]
+)
 def test_the_three_flows_end_where_the_data_live(kind, prediction):
     m = Product({"w": Sphere((5, 4), axes=0), "b": Euclidean((4,))})
     space = m if kind == "geometric" else m.ambient()

@@ -37,7 +37,7 @@ def assert_moments(x, mean, std):
 @pytest.mark.parametrize(
     ("noise", "noisy_steps"),
     [
-        (TangentNoise(0.05), 100),
+        pytest.param(TangentNoise(0.05), 100, marks=pytest.mark.slow),
         pytest.param(TangentNoise(0.05, start=0.795), 20, marks=pytest.mark.slow),
         (TangentNoise(0.05, 0.295, 0.495), 20),
         (TangentNoise(0.0), 0),

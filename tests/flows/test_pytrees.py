@@ -39,7 +39,9 @@ def _moved(space, module, seed):
     return Flow(space, bind(moved), prediction=VelocityPrediction())
 
 
-makers = pytest.mark.parametrize("make", [over_weights, on_a_sphere])
+makers = pytest.mark.parametrize(
+    "make", [pytest.param(over_weights, marks=pytest.mark.slow), on_a_sphere]
+)
 
 
 @makers

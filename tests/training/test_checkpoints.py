@@ -110,7 +110,7 @@ def test_without_an_intact_state_the_folder_and_the_remedy_are_named(saved, tmp_
 @pytest.mark.parametrize(
     ("like", "difference"),
     [
-        (state_at(0, width=7), r"\.parameters\['w'\] is float32\[30000\] there and float32\[7\]"),
+        (state_at(0, width=7), r"\.params\['w'\] is float32\[30000\] there and float32\[7\]"),
         (state_at(0, names=("v", "w")), r"\['v'\] is absent there and float32\[30000\] here"),
         (state_at(0, optimizer=optax.adam(0.1)), "delete the folder to start anew"),
     ],

@@ -58,6 +58,7 @@ def planted(spec, n, std=0.5):
     return draws, jax.vmap(functools.partial(permute, spec))(shuffles, draws)
 
 
+@pytest.mark.slow
 @networks
 @given(seeds)
 def test_canonicalised_alignment_undoes_both_symmetries(spec, shape, seed):
