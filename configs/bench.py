@@ -15,19 +15,19 @@ from experiments.pages import Cost
 from experiments.study import Study
 
 CORES = 2
-# This code makes a device of each core: two devices with a core each beat one with both.
+# This code uses each core as a device: two devices of one core each beat one with both.
 DEVICES = {"JAX_NUM_CPU_DEVICES": str(CORES)}
 # glibc otherwise returns large blocks to the system after each use, and asks for them again.
 KEEP_BLOCKS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 SMALL = {"widths": [30, 16, 16, 2], "width": 64, "depth": 5}
 WIDE = {"widths": [784, 10, 10], "width": 32, "depth": 5}
 HIDDEN = (8, 22, 64, 181, 512, 984)  # of 30-h-h-2: 300 to 10⁶ weights
-MOST_FOR_ALL_PAIRS = 200  # hidden neurons, beyond which memory ends
+MOST_FOR_ALL_PAIRS = 200  # hidden neurons; more exceed the memory
 ALIGNED = {"weights": 4000, "activations": 4000, "sinkhorn_l2": 250, "sinkhorn_mid": 250}
 
 
 def get_study() -> Study:
-    """All cases by name: module and function below `experiments.bench`, options, environment."""
+    """All cases by name: module and function in `experiments.bench`, options, environment."""
     config: Any = ConfigDict()
     config.seed = 0
     config.cases = _rivals() | _growth() | _rest()
@@ -44,9 +44,10 @@ def _torch(case: str, env: dict[str, str] | None = None, /, **options: Any) -> d
 
 
 def _rivals() -> dict[str, Any]:
-    """Training steps, and samples, of two networks by this code and by PyTorch.
+    """Training steps and samples of two networks, by this code and by PyTorch.
 
-    What takes too long, or more memory than there is, is measured smaller: the page scales it up.
+    Cases that take too long or too much memory are measured at a smaller size; the page scales
+    them.
     """
     cases = {
         "train_small_graph": _ours("training", **SMALL, batch=32, microbatch=1),
@@ -79,7 +80,7 @@ def _rivals() -> dict[str, Any]:
 
 
 def _growth() -> dict[str, Any]:
-    """Training steps of ever wider networks, two examples each."""
+    """Training steps of increasingly wide networks, two examples each."""
     size = {"width": 32, "depth": 2, "batch": 2, "microbatch": 1}
     cases = {}
     for h in HIDDEN:

@@ -31,7 +31,7 @@ EXPLANATION = (
 
 
 def get_study(variant: str = "geometric") -> Study:
-    """One run of one flow, or runs of the Geometric one with other settings."""
+    """One run of one flow, or runs of the Geometric flow with other settings."""
     if variant == "settings":
         first = {"differs in": "(nothing)"}
         page = (Cost(first), compared(first), picture(first), Text(OTHERS), COMPARISON)
@@ -41,7 +41,7 @@ def get_study(variant: str = "geometric") -> Study:
 
 
 def compared(where: dict) -> Table:
-    """Samples beside the zoo and trivial ways to new networks."""
+    """Samples compared with the zoo and with trivial ways to make new networks."""
     columns = (
         metric("accuracy", "accuracy", number(3, std=3)),
         metric("loss", "loss", number(3, std=3)),

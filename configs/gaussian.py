@@ -15,7 +15,7 @@ from experiments.study import Study
 
 
 def get_study() -> Study:
-    """A preset of minutes; the thesis trains 20,000 steps with batches of 16."""
+    """A preset that takes minutes; the thesis trains 20,000 steps with batches of 16."""
     config: Any = ConfigDict()
     config.seed = 0
     config.widths = (30, 16, 16, 2)

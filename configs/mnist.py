@@ -133,7 +133,7 @@ def _beside_published() -> Table:
 
 
 def _zoos() -> Table:
-    """Of the zoo of the first flow of each form."""
+    """Figures of the zoo of the first flow of each form."""
     where = {"set": "trained", "metric": ("accuracy", "loss"), "averaged": None, "study": FORMS}
 
     def first(found: Sequence[Record]) -> str:
@@ -186,7 +186,7 @@ def _novelty() -> tuple[Table, Table]:
 
 
 def _predictive(study: str) -> Table:
-    """Calibration of single networks, averages and mean weights: samples and a deep ensemble."""
+    """Calibration of single networks, averages and mean weights, for samples and deep ensembles."""
     columns = tuple(metric(heading, name, number(4)) for name, heading in CALIBRATION.items())
 
     def name(kind: str, guidance: Any, averaged: int) -> str:

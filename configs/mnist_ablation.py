@@ -25,7 +25,7 @@ EULER = {"solver": "euler", "guidance_batch": 128}
 GUIDED = EULER | {"guidance": 8.0, "steps": 512}
 LONGER = EULER | {"guidance": 16.0, "steps": 1024}
 FALLING = EULER | {"guidance": 128.0, "steps": 1024, "guidance_rate": "falling"}
-# Dear, so that few networks are drawn; rows that use it name their number.
+# Expensive, so few networks are drawn; rows that use it name their number.
 HILL = {
     "solver": "euler",
     "guidance": 256.0,
@@ -38,7 +38,7 @@ FEW = {"networks": 32}  # a coordinate
 
 
 def row(study: str, change: str, expected: str, changes: Mapping[str, Any], /, **more: Any) -> Row:
-    """A row of a study: what it changes, in words, and what was expected; `more` coordinates."""
+    """A row of a study: its change in words, what was expected, and `more` coordinates."""
     at = {"study": study} | ({"change": change} if change else {}) | more
     return Row(at, changes, expected)
 
@@ -129,7 +129,7 @@ RATES = (
         guidance="guided",
     ),
 )
-WIDE = {"zoo": {"prior_std": 0.1}}  # the scale of the zoo's prior is that of the flow's
+WIDE = {"zoo": {"prior_std": 0.1}}  # the zoo's prior and the flow's have the same scale
 
 
 def _lever(change: str, expected: str, changes: Mapping[str, Any]) -> Row:
@@ -205,7 +205,7 @@ ENDS = {"unfolded": ", plain graph", "lossy": " lossy"}
 
 
 def title(flow: Any = None, coupling: Any = None, change: Any = None, guidance: Any = None) -> str:
-    """What a row is called."""
+    """The name of a row."""
     first = f"{flow} + OT" if coupling == "ot" else flow
     if flow and guidance:
         first = f"{flow} {guidance}"
@@ -220,7 +220,7 @@ def _samples(heading: str, name: str, cell: Any) -> Column:
 def _columns(found: Sequence[Record]) -> tuple[Column, ...]:
     known = {record.metric for record in found}
     chosen_by = {"validation_accuracy": "validation", "validation_average": "validation, average"}
-    names = {m: t for m, t in chosen_by.items() if m in known}  # which old runs do not have
+    names = {m: t for m, t in chosen_by.items() if m in known}  # old runs lack some
     names |= {"accuracy": "accuracy", "loss": "loss", "novelty": "novelty"}
     names |= {"disagreement": "disagrees", "average": "average of 32", "divergence": "divergence"}
     cell = number(4, std=3, seeds=4)
@@ -248,7 +248,7 @@ def expected(record: Record) -> str:
 
 
 def _head(page: Page) -> str:
-    """The command, the seeds, what it took."""
+    """The command, the seeds, and the cost."""
     source = page.records[0].source
     assert source
     seconds = sum(x.value * len(x.seeds or (1,)) for x in _of_runs(page.records, "seconds"))
@@ -265,7 +265,7 @@ def _of_runs(found: Sequence[Record], name: str) -> list[Record]:
 
 
 def _best(page: Page) -> str:
-    """A sentence that names the row of the best samples on validation data, if there is such."""
+    """A sentence that names the row with the best samples on validation data, if there is one."""
     found = r.over_seeds(r.where(page.records, {"set": "samples", "averaged": None}))
     judged = r.where(found, {"metric": "validation_accuracy"})
     if not judged:

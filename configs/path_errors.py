@@ -18,7 +18,7 @@ METRICS = ("accuracy", "loss", "average", "novelty", "flow_loss")
 
 
 def get_study() -> Study:
-    """A flow of `configs/base.py`, at the learning rate of its studies."""
+    """A flow of `configs/base.py`, with the learning rate of its studies."""
     config: Any = mnist()
     config.training.learning_rate = 5e-3
     config.times = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

@@ -86,7 +86,7 @@ def _zoo(page: Page) -> str:
 
 
 def _limits(found: Sequence[Record]) -> tuple[float, float]:
-    """Few steps from the prior end far above; every way is seen where it is best."""
+    """The range of y: every way is seen at its best; few steps from the prior end far above."""
     best = [min(x.value for x in mine) for mine in r.grouped(found, "way").values()]
     return 0.8 * min(best), 1.1 * max(best)
 

@@ -16,7 +16,7 @@ from experiments.study import Row, Study
 
 
 def get_study() -> Study:
-    """A preset of seconds on two CPU cores."""
+    """A preset that takes seconds on two CPU cores."""
     config: Any = ConfigDict()
     config.seed = 0
     config.manifold = "sphere"

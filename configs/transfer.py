@@ -44,7 +44,7 @@ SEEDS = (0, 1, 2)
 
 
 def get_study() -> Study:
-    """An equivariant field, which serves networks of every width; `rivals`: the headline's."""
+    """An equivariant field, which works for networks of every width; `rivals`: the headline's."""
     base: Any = mnist()
     base.field.own_embedding = "fixed"
     base.flow.coupling = "equivariant"
@@ -65,9 +65,9 @@ def get_study() -> Study:
 
 
 def best(found: Sequence[Record]) -> list[Record]:
-    """Of the settings of each way and number of gradients the one best on validation data.
+    """For each way and number of gradients, the setting that is best on validation data.
 
-    Of every seed by itself; then means over seeds, which keep the settings chosen.
+    It is chosen for each seed separately; means over seeds keep the settings chosen.
     """
     kept: list[Record] = []
     settings: dict[tuple, set[float]] = {}
@@ -89,7 +89,7 @@ def best(found: Sequence[Record]) -> list[Record]:
 
 
 def _cell(found: Sequence[Record]) -> str:
-    """Accuracy with its error, that of the average, novelty, and the settings chosen."""
+    """Accuracy with its error, accuracy of the average, novelty, and chosen settings."""
     figures = {x.metric: x for x in found}
     if not figures:
         return ""
@@ -115,7 +115,7 @@ def _costs() -> Iterator[Block]:
 
 
 def _limits(found: Sequence[Record]) -> tuple[float, None]:
-    """What is untrained lies far below; every way is seen from its first gradients on."""
+    """The range of y: from the first gradients on; untrained networks lie far below."""
     return 0.95 * min(x.value for x in found if x.at["gradients"]), None
 
 

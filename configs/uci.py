@@ -35,13 +35,13 @@ TASKS: dict[str, dict[str, Any]] = {
     "wine": {"hidden": (16,), "zoo": {"epochs": 300, "burn_in": 60}},  # an epoch is three steps
     "digits": {"hidden": (16,)},
 }
-# Only aligned neurons have a place of their own to be told by.
+# Only aligned neurons have a fixed place to be recognised by.
 WEIGHTS: dict[str, dict[str, Any]] = {
     "as trained": {"flow": {"align": "none"}, "field": {"own_embedding": "fixed"}},
     "aligned": {},
     "aligned + OT": {"flow": {"coupling": "ot"}},
 }
-# What most other systems use: a plain network of the aligned, flattened weights.
+# Used by most other systems: a plain network on the aligned, flattened weights.
 FLAT = {"flow": {"kind": "euclidean"}, "field": {"kind": "mlp", "width": 256}}
 BARRIERS = ("barriers", "barrier_maps")
 QUALITY = joined("metric", {m: number(3, std=3) for m in ("accuracy", "loss")})
@@ -107,7 +107,7 @@ def _section(task: str) -> Block:
 
 
 def barrier_table() -> Table:
-    """Barriers by way of aligning and kind of path."""
+    """Barriers by alignment method and kind of path."""
     paths = ("line", "line, max", "line, train", "geodesic")
     columns = tuple(metric(path, path, number(4, error=4)) for path in paths)
     return Table("aligned by", ("aligned",), columns, {"aligned": r.known})

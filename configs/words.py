@@ -1,4 +1,4 @@
-"""What pages call the values of coordinates."""
+"""The names that pages give to the values of coordinates."""
 
 NETWORKS = {
     "zoo": "zoo, all snapshots",

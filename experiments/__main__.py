@@ -39,7 +39,7 @@ OPTIONS = """Options
 
 
 class Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one sentence."""
+    """A parser that reports errors in one sentence."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help tells what there is")
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Stopped as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_status)
-    except UserError as error:  # any other is a bug, and keeps its traceback
+    except UserError as error:  # any other exception is a bug, and keeps its traceback
         sys.exit(f"error: {error}")
 
 
@@ -119,7 +119,7 @@ def _listed(name: str) -> str:
 
 
 def usage(argv: Sequence[str]) -> str:
-    """What `--help` prints: how to call, and every key of a study's config with its value."""
+    """The text of `--help`: usage, and every key of a study's config with its value."""
     lines = [(__doc__ or "").strip(), "", OPTIONS]
     study = next((a for a in argv[1:] if not a.startswith("-")), None)
     if study is None:
@@ -134,7 +134,7 @@ def usage(argv: Sequence[str]) -> str:
 
 
 def _comments(config: Config) -> dict[str, str]:
-    """What the files of `configs/` say behind each key."""
+    """The comments in `configs/` behind each key."""
     found: dict[str, str] = {}
     for source in sorted(FOLDER.glob("*.py")):
         found |= re.findall(r"^ *config\.([\w.]+) = .*  # (.*)$", source.read_text(), re.MULTILINE)

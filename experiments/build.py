@@ -1,4 +1,4 @@
-"""From the names in a config to objects: all registries, and all that a config describes."""
+"""Objects from the names in a config: all registries, and all that a config describes."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ from wfm.zoo import Schedule, count_held_out
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One of the three flows: the form of the weights, and the space that paths run in."""
+    """One of the three flows: the form of the weights, and the space in which paths run."""
 
     form: Callable[[WeightSpec, str], WeightForm]
     space: Callable[[Manifold], Manifold]
@@ -68,10 +68,10 @@ PREDICTIONS = {"end_point": X1Prediction(), "velocity": VelocityPrediction()}
 OPTIMIZERS = {"adam": adam, "muon": muon}
 KEPT = {"last": False, "best": True}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-# What the loss divides each array's error by, from the typical size and the number of its entries.
+# The divisor of each array's error in the loss, from the typical size and number of its entries.
 WEIGHTINGS: dict[str, Callable[[float, int], float]] = {
-    "arrays": lambda size, dim: size * dim**0.5,  # arrays count alike, whatever their size
-    "entries": lambda size, dim: size,  # entries count alike: large arrays count most
+    "arrays": lambda size, dim: size * dim**0.5,  # all arrays count equally
+    "entries": lambda size, dim: size,  # all entries count equally: large arrays count most
     "none": lambda size, dim: 1.0,  # the metric of the manifold
 }
 OWN_EMBEDDING: dict[str, Callable[[WeightSpec], tuple[str, ...]]] = {
@@ -82,7 +82,7 @@ OWN_EMBEDDING: dict[str, Callable[[WeightSpec], tuple[str, ...]]] = {
 
 
 def _sgd(rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientTransformation:
-    """With the momentum of the thesis (appendix, MNIST)."""
+    """SGD with the momentum of the thesis (appendix, MNIST)."""
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum=0.9))
 
 
@@ -91,17 +91,17 @@ def _adamw(rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientT
 
 
 ZOO_OPTIMIZERS = {"adam": _adamw, "sgd": _sgd}
-# From the first learning rate and the number of steps.
+# Maps the initial learning rate and the number of steps to a schedule.
 ZOO_RATES = {"constant": lambda rate, steps: rate, "cosine": optax.cosine_decay_schedule}
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairing:
-    """A coupling, made for the spec of the points, and what it asks of the rest."""
+    """A coupling, made for the spec of the points, and its demands on the other parts."""
 
     coupling: Callable[[WeightSpec], Coupling]
-    up_to_permutation: bool = False  # x₀'s neurons come in the order of x₁'s
-    from_initial: bool = False  # x₀ are the weights that the networks were trained from
+    up_to_permutation: bool = False  # x₀'s neurons are ordered like x₁'s
+    from_initial: bool = False  # x₀ are the networks' initial weights
 
 
 COUPLINGS = {
@@ -114,7 +114,7 @@ COUPLINGS = {
 
 
 def matchings(spec: WeightSpec, task: Task) -> dict[str, Matching | None]:
-    """Ways to align networks that `spec` describes, by name."""
+    """Methods to align networks that `spec` describes, by name."""
 
     def loss(point: Weights) -> Array:
         return cross_entropy(jax.vmap(partial(spec.apply, point))(task.train.x), task.train.y)
@@ -131,7 +131,7 @@ def matchings(spec: WeightSpec, task: Task) -> dict[str, Matching | None]:
 
 @dataclasses.dataclass(frozen=True)
 class FieldKind:
-    """A vector field: how it is made, and whether it can treat hidden neurons all alike."""
+    """A vector field: how it is made, and whether it can treat all hidden neurons alike."""
 
     make: Callable[..., nnx.Module]
     equivariant: bool
@@ -173,18 +173,18 @@ KEYS = ("initial", "zoo", "prior", "field", "training", "sampling", "novelty")
 
 
 class Data:
-    """A task, and the fingerprint of its data, which is taken once."""
+    """A task and the fingerprint of its data, computed once."""
 
     def __init__(self, name: str, split: int):
         self.task: Task = load_task(name, split)
 
     @cached_property
     def digest(self) -> str:
-        """That of all inputs and labels."""
+        """The fingerprint of all inputs and labels."""
         return digest(self.task)
 
 
-load_once = lru_cache(maxsize=4)(Data)  # MNIST takes seconds, and cells share it
+load_once = lru_cache(maxsize=4)(Data)  # MNIST takes seconds to load, and cells share it
 
 
 class Parts:
@@ -199,7 +199,7 @@ class Parts:
         self.network = mlp(d_in, *config.hidden, self.task.n_classes, activation=config.activation)
         as_trained = AsTrained(self.network)
         self.flat, self.initial = as_trained.manifold(), as_trained.prior(config.zoo.prior_std)
-        self.quotient = Canonical(self.network)  # where networks are aligned and distances taken
+        self.quotient = Canonical(self.network)  # for alignment and distances
         self._of_zoo(config.zoo)
         self._of_flow(config.flow)
         self._of_field(config)
@@ -217,7 +217,7 @@ class Parts:
         rate = choose(ZOO_RATES, "zoo.rate", z.rate)
         steps = self.schedule.steps(len(self.task.train))
         self.zoo_optimizer = make(rate(z.learning_rate, steps), z.weight_decay)
-        count_held_out(z.networks, z.held_out)  # refuses impossible shares now
+        count_held_out(z.networks, z.held_out)  # refuses impossible shares early
 
     def _of_flow(self, f: Config) -> None:
         self.kind: Kind = choose(KINDS, "flow.kind", f.kind)
@@ -255,7 +255,7 @@ class Parts:
         Trainer(lambda *_: jnp.zeros(()), self.optimizer, **self.training)
 
     def changed(self, **changes: Any) -> "Parts":
-        """The parts of a config that differs in something."""
+        """The parts of a config with these changes."""
         config = self.config.copy_and_resolve_references()
         config.update(changes)
         return Parts(config)

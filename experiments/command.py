@@ -1,4 +1,4 @@
-"""What a command line may change in a config, and what is said of wrong input."""
+"""Changing a config from the command line, and errors about wrong input."""
 
 import ast
 import difflib
@@ -8,23 +8,23 @@ from typing import Any
 
 from wfm.errors import UserError
 
-Config = Any  # an ml_collections ConfigDict, whose attributes no type checker can know
+Config = Any  # an ml_collections ConfigDict; type checkers cannot know its attributes
 SEEDS = ("seed", "split")
 MAY_BE_ZERO = (*SEEDS, "burn_in")
 MAY_BE_EMPTY = ("hidden", "widths")  # a network without hidden neurons; no other widths
-LARGEST_SEED = 2**32 - 1  # JAX drops the upper bits of larger ones and says nothing
-LARGEST_COUNT = 2**31 - 1  # counts on devices are of 32 bits
+LARGEST_SEED = 2**32 - 1  # JAX silently drops the upper bits of larger ones
+LARGEST_COUNT = 2**31 - 1  # counts on devices have 32 bits
 
 
 def choose(table: Mapping[str, Any], key: str, value: str) -> Any:
-    """An entry of a table that a config names."""
+    """The entry of a table that a config names."""
     if value not in table:
         raise UserError(f"config.{key} is {value!r}; choose one of {', '.join(table)}")
     return table[value]
 
 
 def override(config: Config, options: Iterable[str]) -> list[str]:
-    """Change a config as options `KEY=VALUE` say; the keys that they name.
+    """Change a config by options `KEY=VALUE`; returns the keys that they name.
 
     Raises `UserError` for unknown keys, and for values that cannot be right in any study.
     """
@@ -61,7 +61,7 @@ def _like(value: Any, default: Any) -> Any:
 
 
 def _check(key: str, value: Any, default: Any) -> None:
-    """Raise `UserError` for a value that cannot be right, whatever the study."""
+    """Raise `UserError` for a value that cannot be right in any study."""
     if not isinstance(default, tuple):
         _check_one(f"config.{key} is {value!r}; it", key, value, default)
         return
@@ -106,6 +106,6 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config `other` has instead of `first`'s values, by dotted key."""
+    """The values of `other` that differ from those of `first`, by dotted key."""
     a, b = flat(first), flat(other)
     return {key: b.get(key) for key in a | b if a.get(key) != b.get(key)}

@@ -1,4 +1,4 @@
-"""Pictures drawn from records: curves over a coordinate, and dots with names."""
+"""Pictures drawn from records: curves over a coordinate, and named dots."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ COLUMNS = 3  # of panels
 
 @dataclasses.dataclass(frozen=True)
 class Drawn(Block):
-    """A picture of a page's records, NAME.png or NAME-`name`.png."""
+    """A picture of a page's records, saved as NAME.png or NAME-`name`.png."""
 
     caption: str
     name: str = dataclasses.field(default="", kw_only=True)
@@ -29,17 +29,17 @@ class Drawn(Block):
         return f"![{self.caption}]({self.path(page).name})"
 
     def path(self, page: Page) -> Any:
-        """Where the picture belongs."""
+        """Path of the picture."""
         return page.target.with_name(page.target.name + f"-{self.name}" * bool(self.name) + ".png")
 
 
 @dataclasses.dataclass(frozen=True)
 class Curves(Drawn):
-    """Figures against the coordinate `x`, a curve for each value of `lines`.
+    """Figures against the coordinate `x`, with a curve for each value of `lines`.
 
-    There is a panel for each value of the coordinates `panels`, called `title` of them; `level` are
-    coordinates of what is drawn as a horizontal line; `shown` gives the values of `lines` that have
-    a curve, with their styles; `limits` the range of y, from the records of a panel.
+    There is a panel for each value of the coordinates `panels`, whose title `title` gives. `level`:
+    coordinates of the figures drawn as horizontal lines. `shown`: the values of `lines` that have a
+    curve, with their styles. `limits`: computes the range of y from the records of a panel.
     """
 
     x: str
@@ -78,7 +78,7 @@ class Curves(Drawn):
         drawn = [n for n in names if any(x.get(self.lines) == n for x in curves)]
         handles = [_handle(styles[n], str(n)) for n in drawn]
         handles += [Line2D([], [], color="0.7", label="trained networks")] if self.level else []
-        beside: Any = "outside right"  # which the type stubs do not know
+        beside: Any = "outside right"  # unknown to the type stubs
         figure.legend(handles=handles, loc=beside, fontsize=8)
         plots.save(figure, self.path(page))
 
@@ -109,7 +109,7 @@ def _handle(style: str, name: str) -> Line2D:
 
 @dataclasses.dataclass(frozen=True)
 class Dots(Drawn):
-    """One metric against another, a dot with its name for each place, a colour for each group.
+    """One metric against another, with a named dot for each place and a colour for each group.
 
     `metrics`: the panels; `shown`: the range of each metric that is drawn; `levels`: lines.
     """

@@ -1,4 +1,4 @@
-"""Names beside the dots of a picture, none of them upon another."""
+"""Names beside the dots of a picture, without overlaps."""
 
 import math
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ Dot = tuple[str, float, float]
 
 
 def label(axes: Axes, dots: Iterable[Dot], fontsize: float) -> None:
-    """Write each name at the free place nearest to its dot, with a line to it if that is far.
+    """Write each name at the free place nearest to its dot, with a line if it is far away.
 
-    Greedy: one after the other, around the dots, the names before, and the legend. Dots that lie
-    outside have no name, and the same dot has it once.
+    It is greedy: names are placed one after the other, around dots, earlier names and the legend.
+    Dots outside the axes have no name, and the same dot is named once.
     """
     figure = axes.get_figure(root=True)
     assert figure, "axes of no figure have no size"
@@ -50,7 +50,7 @@ def label(axes: Axes, dots: Iterable[Dot], fontsize: float) -> None:
 def _free(
     at: np.ndarray, width: float, height: float, inside: Bbox, taken: list[Bbox], scale: float
 ) -> Bbox:
-    """The box of that size nearest to `at` which overlaps none; if all do, one beside `at`."""
+    """The nearest box to `at` of that size without overlaps; if all overlap, one beside `at`."""
     angles = [2 * math.pi * k / WAYS for k in range(WAYS)]
     for distance in range(NEAR, FAR, STEP):
         for angle in angles:

@@ -1,4 +1,4 @@
-"""What a person sees while training, and what is left to read afterwards."""
+"""Progress shown while training, and the log that remains afterwards."""
 
 import json
 import sys
@@ -22,27 +22,27 @@ from rich.progress import (
 from wfm.atomic import replacing
 from wfm.errors import UserError
 
-SECONDS = 30  # between two lines of progress where there is no terminal
+SECONDS = 30  # between lines of progress without a terminal
 
 
 class MetricsLog:
-    """A file of JSON lines, one for each record."""
+    """A file of JSON lines, one per record."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._told = False  # of damaged lines
+        self._told = False  # about damaged lines
 
     def write(self, **record: Any) -> None:
         """Append one record."""
         with self.path.open("ab+") as file:
             if file.seek(0, 2):
                 file.seek(-1, 2)
-                torn = file.read(1) != b"\n"  # by a process that was killed as it wrote
+                torn = file.read(1) != b"\n"  # by a process killed while writing
                 file.write(b"\n" * torn)
             file.write((json.dumps(record) + "\n").encode())
 
     def read(self) -> list[dict[str, Any]]:
-        """All records so far. Lines that are none are skipped, and a warning tells of them once."""
+        """All records so far. Damaged lines are skipped, with one warning."""
         if not self.path.exists():
             return []
         lines = [line for line in self._content().splitlines() if line.strip()]
@@ -63,7 +63,7 @@ class MetricsLog:
             ) from None
 
     def truncate(self, key: str, last: int) -> None:
-        """Drop records beyond `last`, which a resumed run will write again, and damaged lines."""
+        """Drop damaged lines, and records beyond `last`, which a resumed run writes again."""
         kept = [record for record in self.read() if not _is_beyond(record.get(key), last)]
         with replacing(self.path) as partial:
             partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
@@ -72,7 +72,7 @@ class MetricsLog:
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:  # no JSON, or no text
+    except ValueError:  # not JSON, or not text
         return None
     return record if isinstance(record, dict) else None
 
@@ -89,27 +89,27 @@ class Bar:
         self._task = progress.add_task("", total=total, completed=done, rate="", note="")
 
     def update(self, done: int, note: str = "") -> None:
-        """Move to `done`; `note` stands behind the bar, such as the loss."""
+        """Move to `done`; `note`, such as the loss, stands behind the bar."""
         speed = self._progress.tasks[0].speed
         rate = f"{speed:.1f}/s" if speed else ""
         self._progress.update(self._task, completed=done, rate=rate, note=note)
 
 
 class Lines:
-    """What a bar would show, as a line now and then."""
+    """The content of a bar, as an occasional line."""
 
     def __init__(self, description: str, total: int, done: int):
         self._description, self._total, self._done, self._note = description, total, done, ""
         self._first, self._start, self._last = done, time.monotonic(), time.monotonic()
 
     def update(self, done: int, note: str = "") -> None:
-        """As that of a bar; a line if the last one is `SECONDS` old."""
+        """As for a bar; prints a line if the last one is `SECONDS` old."""
         self._done, self._note = done, note
         if time.monotonic() - self._last >= SECONDS:
             self.write()
 
     def write(self) -> None:
-        """A line of how far it is, at what rate."""
+        """Print a line with progress and rate."""
         self._last = time.monotonic()
         rate = (self._done - self._first) / max(self._last - self._start, 1e-9)
         parts = [f"{self._description} {self._done}/{self._total}", f"{rate:.1f}/s", self._note]
@@ -120,7 +120,7 @@ class Lines:
 def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Bar | Lines]:
     """A bar with count, rate and time left, on standard error.
 
-    Where that is no terminal but a file, say, a line every `SECONDS` seconds and one at the end.
+    If that is not a terminal but, say, a file: a line every `SECONDS` seconds and one at the end.
     """
     console = Console(stderr=True)
     if not (console.is_terminal or console.is_jupyter):

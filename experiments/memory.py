@@ -1,17 +1,17 @@
-"""What a run will hold in memory at least, told before it allocates anything."""
+"""A lower bound on the memory of a run, checked before it allocates anything."""
 
 import os
 
 from experiments.command import Config
 from wfm.errors import UserError
 
-BYTES = 4  # of a number
-STATES = 3  # of a network in training: its weights, and Adam's two moments
-FIELD_STATES = 4  # the same, and the running average
+BYTES = 4  # per number
+STATES = 3  # per network in training: its weights, and Adam's two moments
+FIELD_STATES = 4  # the same, plus the running average
 
 
 def check_memory(needed: dict[str, int]) -> None:
-    """Refuse a run that needs more bytes, for each thing by name, than the machine has."""
+    """Refuse a run that needs more bytes than the machine has; `needed` gives them by name."""
     total, there = sum(needed.values()), machine()
     if total > there:
         largest = max(needed, key=lambda name: needed[name])
@@ -22,15 +22,15 @@ def check_memory(needed: dict[str, int]) -> None:
 
 
 def least(config: Config, n_weights: int, snapshots: int) -> dict[str, int]:
-    """Bytes for each thing that a run of a config holds, by a bound from below.
+    """A lower bound on the bytes of each thing that a run of a config holds.
 
-    `snapshots`: how many are kept of each network.
+    `snapshots`: the number kept of each network.
     """
     z, field, training, sampling = config.zoo, config.field, config.training, config.sampling
     network = BYTES * n_weights
     at_once = min(z.at_once, z.networks)
     return {
-        # As trained, and as aligned points; and the initial weights.
+        # Weights as trained, as aligned points, and initial weights.
         "the zoo": network * z.networks * (2 * snapshots + 1),
         f"training {at_once} networks at once": network * at_once * STATES,
         "the vector field": BYTES * field.depth * field.width**2 * FIELD_STATES,
@@ -40,5 +40,5 @@ def least(config: Config, n_weights: int, snapshots: int) -> dict[str, int]:
 
 
 def machine() -> int:
-    """Bytes of memory in this machine."""
+    """Bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

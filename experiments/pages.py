@@ -1,7 +1,7 @@
 """Pages: tables and pictures as pivots of records over their coordinates.
 
-A page is NAME.md: text by hand above a line, what records say below it. NAME.json, which holds
-the records, and the pictures lie beside it.
+A page is NAME.md: text written by hand above a line, and output from records below it. NAME.json,
+which holds the records, and the pictures lie beside it.
 """
 
 import abc
@@ -24,9 +24,9 @@ Cell = Callable[[Sequence[Record]], str]
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What blocks are made of: records, the study, and where the page and its pictures belong.
+    """What blocks are made from: records, the study, and the place of the page and its pictures.
 
-    `cells` is the folder with a folder for each cell that was run, where there is one.
+    `cells` is the folder with one folder for each cell that was run, if it exists.
     """
 
     study: "Study"
@@ -44,7 +44,7 @@ class Block(abc.ABC):
 
     @abc.abstractmethod
     def markdown(self, page: Page) -> str:
-        """Its text."""
+        """The text of the block."""
 
     def draw(self, page: Page) -> None:  # noqa: B027  a text has no pictures
         """Make the pictures that the text shows."""
@@ -52,7 +52,7 @@ class Block(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Text(Block):
-    """Words, in which a function may name figures."""
+    """Text, possibly from a function that fills in figures."""
 
     text: str | Callable[[Page], str]
 
@@ -62,7 +62,7 @@ class Text(Block):
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column: its title, which records belong there, and what a cell says of them."""
+    """A column: its title, the records that belong to it, and how a cell shows them."""
 
     title: str
     where: Where
@@ -77,8 +77,8 @@ Prepare = Callable[[Sequence[Record]], Sequence[Record]]
 class Table(Block):
     """A row for each value of some coordinates.
 
-    `rows`: the coordinates; `title`: what a row is called, given their values; `head`: what the
-    first column is; `where`: of which records; `prepare`: what is done with them before, such as
+    `rows`: the coordinates; `title`: the name of a row, from their values; `head`: the title of the
+    first column; `where`: which records count; `prepare`: how they are first processed, such as by
     the mean over seeds; `beside`: lines after that of a row, such as published figures.
     """
 
@@ -102,13 +102,13 @@ class Table(Block):
 
 
 def table(lines: Sequence[Sequence[str]]) -> str:
-    """Markdown of lines of cells, the first of which are titles."""
+    """Markdown of lines of cells; the first line has the titles."""
     head, *rest = ("| " + " | ".join(cells) + " |" for cells in lines)
     return "\n".join([head, "|---" * len(lines[0]) + "|", *rest])
 
 
 def padded(markdown: str) -> str:
-    """Tables as they are read on a terminal."""
+    """Markdown with tables padded for a terminal."""
     lines = [line for line in markdown.splitlines() if not line.startswith("|---")]
     rows = [_cells(line) for line in lines if line.startswith("|")]
     widths = [max(map(len, column)) for column in itertools.zip_longest(*rows, fillvalue="")]
@@ -146,7 +146,7 @@ def metric(title: str, name: str, cell: Cell, **where: Any) -> Column:
 def number(
     digits: int, std: int | None = None, error: int | None = None, seeds: int | None = None
 ) -> Cell:
-    """A value with so many digits; spread, error or spread over seeds behind it, if there are."""
+    """A value with `digits` digits, followed by its spread, error or spread over seeds, if any."""
 
     def cell(found: Sequence[Record]) -> str:
         if not found:
@@ -164,7 +164,7 @@ def number(
 
 
 def over_seeds(digits: int) -> Cell:
-    """The mean over seeds and their sample standard deviation, which one seed does not have."""
+    """The mean over seeds and their sample standard deviation, which needs at least two seeds."""
 
     def cell(found: Sequence[Record]) -> str:
         if not found:
@@ -186,7 +186,7 @@ def total(digits: int) -> Cell:
 
 
 def joined(name: str, cells: Mapping[Any, Cell], by: str = " / ") -> Cell:
-    """The cells of several values of a coordinate in one, those that there are."""
+    """The cells of several values of a coordinate, joined into one; missing ones are left out."""
 
     def cell(found: Sequence[Record]) -> str:
         texts = (c(r.where(found, {name: value})) for value, c in cells.items())
@@ -197,7 +197,7 @@ def joined(name: str, cells: Mapping[Any, Cell], by: str = " / ") -> Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Each(Block):
-    """The same blocks for each value of some coordinates, below a title."""
+    """The same blocks for each value of some coordinates, each under a title."""
 
     names: tuple[str, ...]
     title: Callable[..., str]
@@ -258,7 +258,7 @@ def seeds(found: Iterable[Record]) -> list[int]:
 
 @dataclasses.dataclass(frozen=True)
 class Picture(Block):
-    """A picture that a cell's run has drawn, kept as NAME.png or NAME-`name`.png."""
+    """A picture drawn by a cell's run, kept as NAME.png or NAME-`name`.png."""
 
     caption: str
     file: str
@@ -283,13 +283,13 @@ class Picture(Block):
 
 
 def folder_of(at: Where) -> str:
-    """The name of the folder of a cell."""
+    """The name of a cell's folder."""
     text = "-".join(f"{name}={value}" for name, value in at.items())
     return "".join(c if c.isalnum() or c in "=-_.+" else "_" for c in text) or "run"
 
 
 def write(page: Page, draw: bool = True) -> None:
-    """Write NAME.md, NAME.json and pictures; text by hand stays."""
+    """Write NAME.md, NAME.json and pictures; text written by hand stays."""
     page.target.parent.mkdir(parents=True, exist_ok=True)
     file = page.target.with_suffix(".md")
     old = file.read_text() if file.exists() else ""
@@ -302,7 +302,7 @@ def write(page: Page, draw: bool = True) -> None:
 
 
 def body(page: Page) -> str:
-    """All blocks, and when and with what versions the figures were made."""
+    """All blocks, with the date and the versions that the figures were made with."""
     dates = dict.fromkeys(
         f"{x.source.date}; " + ", ".join(f"{k} {v}" for k, v in x.source.versions.items()) + "."
         for x in page.records

@@ -49,7 +49,7 @@ def heat_maps(matrices: Mapping[str, ArrayLike], path: Path) -> None:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a picture, and forget it."""
+    """Write a picture and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)

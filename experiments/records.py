@@ -1,4 +1,4 @@
-"""Records: one figure each, at its coordinates, with where it comes from."""
+"""Records: each is one figure at its coordinates, with its origin."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from wfm.errors import UserError
 
 
 class Figure(NamedTuple):
-    """A number, its spread over networks, and its standard error, where there are such."""
+    """A number, its spread over networks, and its standard error, if any."""
 
     value: float
     std: float | None = None
@@ -25,7 +25,7 @@ Figures = Mapping[str, Figure | float]
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What made figures: the command, the machine, the day, and the versions of packages."""
+    """The origin of figures: the command, the machine, the day, and package versions."""
 
     command: str
     hardware: str
@@ -35,11 +35,11 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One figure at its place.
+    """One figure at its coordinates.
 
     `at`: coordinates, such as `{"flow": "geometric", "steps": 64, "seed": 0}`; `std`: over
-    networks; `error`: standard error; `seeds`, `seed_std`: of means over seeds, which seeds, and
-    the sample standard deviation of their values; `seconds`: what measuring the place took.
+    networks; `error`: standard error; `seeds`, `seed_std`: for means over seeds, the seeds and the
+    sample standard deviation of their values; `seconds`: the time taken to measure it.
     """
 
     at: Mapping[str, Any]
@@ -53,14 +53,15 @@ class Record:
     source: Source | None = None
 
     def get(self, name: str) -> Any:
-        """A coordinate, of which the metric is one; nothing where the record has none such."""
+        """A coordinate, or the metric; `None` if the record has no such coordinate."""
         return self.metric if name == "metric" else self.at.get(name)
 
 
 def where(records: Iterable[Record], at: Mapping[str, Any]) -> list[Record]:
-    """Those at the given coordinates.
+    """The records at the given coordinates.
 
-    A tuple of values means any of them, `None` no such coordinate, a function what it is true of.
+    A tuple means any of its values, `None` means no such coordinate, and a function selects the
+    values for which it is true.
     """
 
     def fits(record: Record, name: str, value: Any) -> bool:
@@ -73,12 +74,12 @@ def where(records: Iterable[Record], at: Mapping[str, Any]) -> list[Record]:
 
 
 def known(value: Any) -> bool:
-    """Of a coordinate that a record has, whatever its value."""
+    """Whether a record has a coordinate, whatever its value."""
     return value is not None
 
 
 def values(records: Iterable[Record], *names: str) -> list[tuple[Any, ...]]:
-    """The values that coordinates have together, in order of appearance."""
+    """The combinations of coordinate values, in order of appearance."""
     return list(dict.fromkeys(tuple(r.get(name) for name in names) for r in records))
 
 
@@ -91,10 +92,10 @@ def grouped(records: Iterable[Record], *names: str) -> dict[tuple[Any, ...], lis
 
 
 def over_seeds(records: Iterable[Record]) -> list[Record]:
-    """The mean over seeds of every figure, with the sample standard deviation of the seeds' values.
+    """The mean of every figure over seeds, with the sample standard deviation of the seeds' values.
 
-    `std` is the mean of those over networks. The error of several seeds is that of their mean; of
-    one, its own. Figures without a seed stay.
+    `std` is the mean of the standard deviations over networks. For several seeds the error is that
+    of their mean; for one seed it is its own. Figures without a seed stay.
     """
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for r in records:
@@ -123,12 +124,12 @@ def _mean(group: Sequence[Record]) -> Record:
 
 
 def spread(found: Sequence[float]) -> float | None:
-    """The sample standard deviation: with the divisor n - 1, as few seeds are drawn from many."""
+    """The sample standard deviation, with divisor n - 1, because few seeds are drawn from many."""
     return float(np.std(found, ddof=1)) if len(found) > 1 else None
 
 
 def save(path: Path, records: Iterable[Record]) -> None:
-    """Write records as JSON, a line each, and a table of where they come from."""
+    """Write records as JSON, one per line, and a table of their sources."""
     rows, sources = [], {}
     for r in records:
         row = {f.name: getattr(r, f.name) for f in dataclasses.fields(r)}
@@ -142,7 +143,7 @@ def save(path: Path, records: Iterable[Record]) -> None:
 
 
 def read(path: Path) -> list[Record]:
-    """The records of a file; raises `UserError` where it holds none."""
+    """The records of a file; raises `UserError` if it holds none."""
     try:
         found = json.loads(path.read_bytes())
         sources = [Source(**s) for s in found["sources"]]

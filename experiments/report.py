@@ -1,4 +1,4 @@
-"""A page of a run, readable without any server."""
+"""An HTML report of a run, readable without a server."""
 
 import base64
 import html
@@ -14,14 +14,14 @@ from wfm.atomic import replacing
 
 
 def tables(study: Study, found: Sequence[Record], workdir: Workdir) -> str:
-    """What a terminal shows of a run: its page, without pictures."""
+    """The terminal output of a run: its page without pictures."""
     page = Page(study, found, workdir / study.name, workdir / CELLS)
     lines = [line for line in body(page).splitlines() if not line.startswith("![")]
     return padded("\n".join(lines))
 
 
 def write(study: Study, found: Sequence[Record], workdir: Workdir) -> None:
-    """Write `report.html`, with all pictures inside."""
+    """Write `report.html`, which contains all pictures."""
     pictures = sorted((workdir / CELLS).rglob("*.png"))
     config = json.loads((workdir / "config.json").read_text())
     text = PAGE.format(

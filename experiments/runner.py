@@ -1,4 +1,4 @@
-"""Running a study: cells, their measures, records, pictures, and a report to look at."""
+"""Running a study: cells, their measures, records, pictures, and a report."""
 
 import json
 import shutil
@@ -23,15 +23,15 @@ from wfm.errors import UserError
 
 FIGURES = "figures.json"
 RECORDS = "records.json"
-LEFT = ("*.png", "samples.safetensors", "trajectories", "flow")  # for whoever looks into a cell
+LEFT = ("*.png", "samples.safetensors", "trajectories", "flow")  # for those who look into a cell
 
 
 def run_study(
     study: Study, workdir: Workdir, kept: Store, only: Mapping[str, Any] | None = None
 ) -> list[Record]:
-    """The records of a study, which the workdir holds afterwards, with pictures and a report.
+    """Run a study and return its records; the workdir then holds them, pictures and a report.
 
-    What the store holds is not made again.
+    What the store already holds is not made again.
     """
     cells = study.cells(only)
     for number, cell in enumerate(cells):
@@ -39,8 +39,8 @@ def run_study(
             print(f"\n{text(cell.at)} ({number + 1} of {len(cells)})", flush=True)
         found = measure(cell, kept, folder(workdir, cell))
         records.save(folder(workdir, cell) / RECORDS, found)
-        jax.clear_caches()  # after 29 cells of two hidden layers no more code could be loaded
-    # Those of earlier calls, too, in the order of the study.
+        jax.clear_caches()  # after 29 cells with two hidden layers no more code could be loaded
+    # Including records of earlier calls, in the order of the study.
     files = [folder(workdir, cell) / RECORDS for cell in study.cells(only, every=True)]
     found = [record for file in files if file.exists() for record in records.read(file)]
     records.save(workdir / RECORDS, found)
@@ -49,12 +49,12 @@ def run_study(
 
 
 def folder(workdir: Workdir, cell: Cell) -> Path:
-    """Where the records, pictures, samples and flow of a cell are left."""
+    """The folder with the records, pictures, samples and flow of a cell."""
     return workdir / CELLS / folder_of(cell.at)
 
 
 def check(cells: Sequence[Cell], kept: Store) -> None:
-    """Refuse wrong settings of any cell before hours of work."""
+    """Refuse wrong settings of any cell, before hours of work."""
     for cell in cells:
         run = Run(cell.config, kept)
         for name in cell.measures:
@@ -71,7 +71,7 @@ def check(cells: Sequence[Cell], kept: Store) -> None:
 
 
 def measure(cell: Cell, kept: Store, place: Path) -> list[Record]:
-    """The records of one cell, and of what its stages took; pictures and more go to `place`."""
+    """The records of one cell and the costs of its stages; pictures and more go to `place`."""
     run, found, entries = Run(cell.config, kept), [], []
     for name in cell.measures:
         reads = {"measure": name} | MEASURES[name].reads(run)
@@ -108,7 +108,7 @@ def _records(entry: Path, cell: Cell, point: Point) -> Iterator[Record]:
 
 
 def _costs(stages: Sequence[Path], points: Sequence[Path], cell: Cell) -> Iterator[Record]:
-    """Seconds and memory of each stage, and seconds of all measuring together."""
+    """Seconds and memory of each stage, and total seconds of measuring."""
     for entry in stages:
         about = store.about(entry)
         at, source = {**cell.at, "stage": about["stage"]}, Source(**about["source"])

@@ -1,4 +1,4 @@
-"""How networks are drawn from a trained flow, as `config.sampling` says."""
+"""Drawing networks from a trained flow, as `config.sampling` specifies."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -33,13 +33,13 @@ GUIDED_AT = {"end_point": True, "x_t": False}
 GUIDANCE_RATES = {
     "constant": lambda scale: lambda t: scale,
     "falling": lambda scale: lambda t: scale * (1 - t),  # the noise of the last batches fades
-    "hill": lambda scale: lambda t: 4 * scale * t * (1 - t),  # nor is the first guess followed
+    "hill": lambda scale: lambda t: 4 * scale * t * (1 - t),  # and the first guess is not followed
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Solver and grid, noise, and guidance by the loss on mini-batches of the training data."""
+    """Solver, grid, noise, and guidance by the loss on mini-batches of training data."""
 
     integrator: Integrator
     noise: Noise | None
@@ -54,7 +54,7 @@ class Sampling:
     def of(
         cls, config: Config, form: WeightForm, data: Split, mesh: Mesh | None = None
     ) -> "Sampling":
-        """What `config.sampling` asks for."""
+        """The settings of `config.sampling`."""
         c = config.sampling
         solver = choose(SOLVERS, "sampling.solver", c.solver)
         grid = choose(GRIDS, "sampling.grid", c.grid)
@@ -72,11 +72,11 @@ class Sampling:
         )
 
     def sampler(self, flow: Flow, form: WeightForm) -> Callable[[Key[Array, ""]], Weights]:
-        """From a key to new networks: one compiled call, which works on `chunk` at a time."""
+        """A function from a key to new networks: one compiled call, on `chunk` at a time."""
         return jax.jit(partial(self.each, lambda key: form.decode(self._draw(flow, key))))
 
     def trajectories(self, flow: Flow, form: WeightForm, key: Key[Array, ""]) -> Iterator[Weights]:
-        """Networks with all times of the grid along their second axis, `chunk` at a time."""
+        """Networks with all grid times along their second axis, `chunk` at a time."""
 
         def way(key: Key[Array, ""]) -> Weights:
             points = self.guided(flow, key).trajectory(key, self.integrator, self.noise)
@@ -87,7 +87,7 @@ class Sampling:
             yield compiled(keys[start : start + self.chunk])
 
     def each(self, one: Callable[[Key[Array, ""]], Weights], key: Key[Array, ""]) -> Weights:
-        """`one` for each of the networks, `chunk` at a time on each device."""
+        """`one` for each network, `chunk` at a time on each device."""
 
         def some(keys: Key[Array, " k"]) -> Weights:
             return map_batched(one, keys, self.chunk)
@@ -98,7 +98,7 @@ class Sampling:
         return self.guided(flow, key).sample(key, self.integrator, self.noise)
 
     def guided(self, flow: Flow, key: Key[Array, ""]) -> Flow:
-        """The flow of one network, with mini-batches of its own."""
+        """The flow of one network, with its own mini-batches."""
         if not self.guidance:
             return flow
         key = jax.random.fold_in(key, 2)

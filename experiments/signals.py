@@ -1,4 +1,4 @@
-"""Stopping a run that is asked to stop, once its state is safe."""
+"""Stopping a run on a signal, once its state is saved."""
 
 import signal
 import threading
@@ -17,14 +17,14 @@ class Stopped(Exception):
             f"stopped by {signal.Signals(number).name} at step {step}; the state is saved, and "
             "the same command goes on from it"
         )
-        # Not 0: a loop of commands or a scheduler must not take this run for a finished one.
+        # Not 0: a loop of commands or a scheduler must not consider this run finished.
         self.exit_status = 128 + number
 
 
 class StopSignals:
-    """While open, the first SIGTERM or SIGINT is only noted; a second one acts as usual.
+    """While open, the first SIGTERM or SIGINT is only recorded; a second one acts as usual.
 
-    A signal of which nothing came acts when it closes.
+    A recorded signal without effect acts when this closes.
     """
 
     def __init__(self):
@@ -32,7 +32,7 @@ class StopSignals:
         self._before = {}
 
     def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python forbids it
+        if threading.current_thread() is threading.main_thread():  # Python forbids it elsewhere
             self._before = {s: signal.signal(s, self._note) for s in STOPPING}
         return self
 
@@ -42,7 +42,7 @@ class StopSignals:
             signal.raise_signal(self._number)
 
     def noted(self) -> int:
-        """The number of the signal, or 0; the same in all processes of a run."""
+        """The number of the recorded signal, or 0; the same in all processes of a run."""
         return most(self._number)
 
     def _note(self, number: int, _: FrameType | None) -> None:

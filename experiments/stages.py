@@ -1,4 +1,4 @@
-"""From zoo to samples: each stage of a run, found in the store or made there."""
+"""The stages of a run, from zoo to samples; each is found in the store or made there."""
 
 import contextlib
 import json
@@ -44,24 +44,24 @@ from wfm.weights import (
 from wfm.zoo import WeightSet, train_zoo
 
 PRIOR_DRAWS = 1000
-VALIDATION = 256  # the most held-out networks that the loss of a checkpoint is taken on
+VALIDATION = 256  # at most so many held-out networks for a checkpoint's loss
 REPORTS_PER_CHECKPOINT = 10
 OF_ZOO = ("task", "split", "hidden", "activation", "seed", "zoo")  # what a zoo depends on
 OF_FLOW = ("flow", "field", "training")
 
 
 class Run:
-    """What a config asks for, stage by stage; nothing is made before it is used, or made twice."""
+    """What a config asks for, stage by stage; nothing is made before it is used, nor twice."""
 
     def __init__(self, config: Config, store: Store):
         self.config, self.store = config, store
 
     @cached_property
     def parts(self) -> Parts:
-        """All that the config describes; refuses what cannot be."""
+        """All that the config describes; refuses impossible settings."""
         return Parts(self.config)
 
-    # What each stage reads, and so the name of its output.
+    # What each stage reads, which determines the name of its output.
 
     @cached_property
     def _of_zoo(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Run:
 
     @cached_property
     def reads(self) -> dict[str, dict[str, Any]]:
-        """By stage: all that its output depends on."""
+        """For each stage, all that its output depends on."""
         train = self._of_zoo | self._settings(*OF_FLOW)
         sample = train | self._settings("sampling")
         return {"zoo": self._of_zoo, "align": self._of_zoo, "train": train, "sample": sample}
@@ -84,7 +84,7 @@ class Run:
         return {key: self.config.to_dict()[key] for key in keys}
 
     def entries(self) -> list[Path]:
-        """The entries of all stages that are there."""
+        """The existing entries of all stages."""
         places = [self.store.place(stage, reads) for stage, reads in self.reads.items()]
         return [place for place in places if place.is_dir()]
 
@@ -92,7 +92,7 @@ class Run:
 
     @cached_property
     def zoo(self) -> WeightSet:
-        """Trained networks, or those of the file that the config names."""
+        """Trained networks, or those in the file that the config names."""
         spec, path = self.parts.network, self.config.zoo.path
         if path:
             return WeightSet.load(path, spec, self.parts.task.train.x)
@@ -109,17 +109,17 @@ class Run:
 
     @property
     def seen(self) -> WeightSet:
-        """What the flow learns from."""
+        """The networks that the flow learns from."""
         return self._split[0]
 
     @property
     def held_out(self) -> WeightSet:
-        """Trajectories that it never sees."""
+        """Trajectories that the flow never sees."""
         return self._split[1]
 
     @cached_property
     def reference(self) -> Weights:
-        """What networks are aligned to: the barycentre of the last snapshots, in canonical form."""
+        """The alignment reference: the barycentre of the last snapshots, in canonical form."""
 
         def make(folder: Path) -> None:
             form = self.parts.quotient
@@ -132,8 +132,8 @@ class Run:
     def pairs(self, zoo: WeightSet) -> tuple[Weights | None, Weights]:
         """Points of the initial weights (if known) and of the weights of each snapshot, aligned.
 
-        Each network is permuted as its canonical form, which is blind to scale, matches best, and
-        the weights that it was trained from are permuted along with it.
+        Each network is permuted so that its canonical form, which ignores scale, matches best. Its
+        initial weights are permuted along with it.
         """
         p = self.parts
         known = p.pairing.from_initial or zoo.initial is not None
@@ -146,13 +146,13 @@ class Run:
         return points[0] if known else None, points[-1]
 
     def data(self, zoo: WeightSet) -> Any:
-        """What a flow learns from: points, or pairs of them with their initial weights."""
+        """The training data of a flow: points, or pairs of them with their initial weights."""
         initial, points = self.pairs(zoo)
         return (initial, points) if self.parts.pairing.from_initial else points
 
     @cached_property
     def trained(self) -> "Trained":
-        """The flow, what it was trained with, and the sizes that both were made for."""
+        """The flow, its objective, and the sizes that both were made for."""
         entry = self.store.get("train", self.reads["train"], self._make_flow)
         sizes = json.loads((entry / "sizes.json").read_text())
         matching, unit = make_matching(self.parts, sizes)
@@ -173,7 +173,7 @@ class Run:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _export(self, flow: Flow, folder: Path) -> None:
-        """Save the flow for use elsewhere, if its prior can be (that of trajectories cannot)."""
+        """Save the flow for use elsewhere, if its prior can be saved (not with trajectories)."""
         about = json.loads(json.dumps(self._settings("task", "split", "hidden", "activation")))
         about["last_layer"] = self.config.flow.last_layer
         with contextlib.suppress(UserError):
@@ -203,7 +203,7 @@ class Trained(NamedTuple):
 
 
 def make_zoo(parts: Parts, folder: Path | None = None) -> WeightSet:
-    """Networks from draws of the prior; `folder` keeps groups of them that are finished."""
+    """Networks trained from draws of the prior; `folder` keeps finished groups."""
     z = parts.config.zoo
     initial = jax.vmap(parts.initial.sample)(jax.random.split(parts.keys["initial"], z.networks))
     with progress_bar("Training networks", z.networks) as bar:
@@ -222,7 +222,7 @@ def make_zoo(parts: Parts, folder: Path | None = None) -> WeightSet:
 
 
 def initial_moments(parts: Parts) -> dict[str, "Moments"]:
-    """Those of the points of many networks as they are before training."""
+    """Moments of the points of many untrained networks."""
     keys = jax.random.split(parts.keys["prior"], PRIOR_DRAWS)
     return moments(encode_all(parts.form, jax.vmap(parts.initial.sample)(keys)))
 
@@ -248,7 +248,7 @@ def make_matching(parts: Parts, data: dict[str, float]) -> tuple[FlowMatching, d
 
 
 def _prior(parts: Parts, initial: dict[str, "Moments"]) -> Prior:
-    """Encoded initial weights if paths start there, else their moments in flat parts."""
+    """Encoded initial weights if paths start there; else uses their moments in flat parts."""
     if not parts.pairing.from_initial:
         std = {name: m.std for name, m in initial.items()}
         return parts.form.prior(std, {name: m.mean for name, m in initial.items()})
@@ -265,7 +265,7 @@ def make_field(parts: Parts, matching: FlowMatching, unit: dict[str, float]) -> 
 def train(
     parts: Parts, folder: Path, matching: FlowMatching, field: nnx.Module, data: Any, unseen: Any
 ) -> TrainState:
-    """The state to use, from the newest checkpoint on; each is judged by its loss on `unseen`."""
+    """Train from the newest checkpoint; returns the state to use, judged by loss on `unseen`."""
     c = parts.config.training
     trainer, bind, params = flow_trainer(matching, field, parts.optimizer, **parts.training)
     state = trainer.init(params, parts.keys["training"])
@@ -287,7 +287,7 @@ def train(
                 found["validation_loss"] = loss = float(validate(state.ema))
             metrics.write(step=step, **found)
             if loss is not None or stopped:
-                # Not judged for a signal: where a run is stopped must not decide which is best.
+                # Not judged on a signal: the moment of stopping must not decide which is best.
                 checkpoints.save(state, loss)
             if stopped and step < c.steps:
                 checkpoints.close()
@@ -306,7 +306,7 @@ def train(
 
 
 def make_validation(parts: Parts, matching: FlowMatching, bind: Callable, unseen: Any) -> Callable:
-    """From parameters to the mean loss on `unseen` data, with the same draws every time."""
+    """A function from parameters to the mean loss on `unseen` data, always with the same draws."""
     key = parts.keys["validation"]
     rows = jax.random.permutation(key, len(jax.tree.leaves(unseen)[0]))[:VALIDATION]
 
@@ -320,7 +320,7 @@ def make_validation(parts: Parts, matching: FlowMatching, bind: Callable, unseen
 
 
 def encode_all(form: WeightForm, weights: Weights) -> Weights:
-    """The points of stacked networks; raises `ValueError` for one that has none."""
+    """The points of stacked networks; raises `ValueError` if a network has none."""
     form.check(weights)
     return _encode_all(form, weights)
 
@@ -345,7 +345,7 @@ class Moments(NamedTuple):
 
 
 def moments(points: Weights) -> dict[str, Moments]:
-    """Those of each array of stacked points."""
+    """The moments of each array of stacked points."""
     return {
         name: Moments(float(a.mean()), float(a.std()), float(jnp.sqrt((a**2).mean())))
         for name, a in points.items()

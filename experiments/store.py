@@ -1,4 +1,4 @@
-"""Outputs of stages, each kept under a hash of all that it reads: made once, found ever after."""
+"""Outputs of stages, each kept under a hash of all that it reads: made once, then found."""
 
 import datetime
 import fcntl
@@ -24,26 +24,26 @@ from wfm.errors import UserError
 
 PACKAGES = ("wfm", "jax", "jaxlib", "equinox", "flax", "optax", "diffrax", "numpy", "scikit-learn")
 ABOUT = "entry.json"
-SPENT = "seconds"  # file with those of earlier, interrupted tries
+SPENT = "seconds"  # file with the seconds of earlier, interrupted attempts
 BLOCK = 2**20
 Reads = Mapping[str, Any]
 
 
 class Store:
-    """A folder of entries `STAGE/HASH/`, one for each output.
+    """A folder of entries `STAGE/HASH/`, one per output.
 
-    Several processes may use one store. An entry is there as a whole or not at all; the one who
-    makes it holds a lock, and others wait for it. What a killed process has begun stays, and
-    whoever makes the entry next goes on from it.
+    Several processes may use one store. An entry is complete or absent. The process that makes it
+    holds a lock, and others wait. What a killed process has begun stays, and the next process that
+    makes the entry continues from it.
     """
 
     def __init__(self, folder: str | Path, command: str = ""):
         self.folder, self.command = Path(folder), command
-        self._sound: set[Path] = set()  # entries whose files have been compared with their digests
-        self._inner = 0.0  # seconds of entries that were made while another one was
+        self._sound: set[Path] = set()  # entries whose files match their digests
+        self._inner = 0.0  # seconds spent on entries made within another
 
     def open(self) -> None:
-        """Make the folder; raises `UserError` where it cannot be."""
+        """Make the folder; raises `UserError` if that is impossible."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -52,10 +52,10 @@ class Store:
             ) from None
 
     def get(self, stage: str, reads: Reads, make: Callable[[Path], None]) -> Path:
-        """The folder of the output of `stage`; `make` fills a folder, once for all that it reads.
+        """The folder of the output of `stage`; `make` fills it once for given `reads`.
 
-        `make` gets the folder as an interrupted try has left it. An entry whose files are not
-        those that were written is named, set aside, and made again.
+        `make` gets the folder as an interrupted attempt left it. An entry whose files have changed
+        is named, set aside, and made again.
         """
         done = self.place(stage, reads)
         if not self._is_sound(done):
@@ -67,7 +67,7 @@ class Store:
         return done
 
     def place(self, stage: str, reads: Reads) -> Path:
-        """The folder of an output, whether it is there or not."""
+        """The folder of an output, whether it exists or not."""
         everything = {"wfm": version("wfm"), "reads": reads}
         text = json.dumps(everything, sort_keys=True, default=_plain)
         return self.folder / stage / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -94,9 +94,9 @@ class Store:
 
     @contextmanager
     def _counted(self, file: Path) -> Iterator[None]:
-        """Add the seconds inside to those of a file, also where the work inside is interrupted.
+        """Add the seconds inside to those of a file, even if the work is interrupted.
 
-        What was spent on entries that this one needs is theirs alone.
+        Time spent on entries that this one needs counts only for them.
         """
         outer, self._inner, start = self._inner, 0.0, time.perf_counter()
         try:
@@ -109,14 +109,14 @@ class Store:
             self._inner = outer + spent
 
     def _is_sound(self, done: Path) -> bool:
-        """Whether an entry is there, and its files are those that were written."""
+        """Whether an entry exists and its files are those that were written."""
         if done not in self._sound and done.is_dir() and not _damaged(done):
             self._sound.add(done)
         return done in self._sound
 
 
 def _damaged(done: Path) -> str | None:
-    """The name of a file of an entry that is not what was written, if there is one."""
+    """The name of a file of an entry that was changed, if there is one."""
     try:
         files, found = json.loads((done / ABOUT).read_bytes())["files"], _digests(done)
         return next((name for name, d in files.items() if found.get(name) != d), None)
@@ -125,7 +125,7 @@ def _damaged(done: Path) -> str | None:
 
 
 def _set_aside(done: Path) -> None:
-    """Name what is damaged, and keep it beside its place."""
+    """Warn of a damaged entry, and keep it beside its place."""
     warnings.warn(
         f"{done / str(_damaged(done))} is damaged; it is set aside and made again", stacklevel=5
     )
@@ -135,7 +135,7 @@ def _set_aside(done: Path) -> None:
 
 
 def about(entry: Path) -> dict[str, Any]:
-    """What made an entry: `stage`, `reads`, `seconds`, `peak_mb`, `source`."""
+    """How an entry was made: `stage`, `reads`, `seconds`, `peak_mb`, `source`."""
     return json.loads((entry / ABOUT).read_bytes())
 
 
@@ -164,13 +164,13 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no form for: tuples come here as they are, configs as mappings."""
+    """Values that JSON cannot hold: tuples come here as they are, configs as mappings."""
     return value.to_dict() if hasattr(value, "to_dict") else list(value)
 
 
 @contextmanager
 def _lock(done: Path) -> Iterator[None]:
-    """Held by one process at a time; the kernel drops it when its process dies."""
+    """A lock held by one process at a time; the kernel drops it when the process dies."""
     if not _leads():
         yield
         return
@@ -184,18 +184,18 @@ def _lock(done: Path) -> Iterator[None]:
             owner = file.read(200).strip() or "another process"
             print(f"Waiting for {owner}, which makes {done}", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
+        except OSError:  # the file system has no locks
             pass
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
         yield
-        # Whoever waits for the lock gets that of a file without a name, and finds the entry.
+        # A waiting process gets the lock of an unlinked file, and finds the entry.
         path.unlink(missing_ok=True)
 
 
 def _leads() -> bool:
-    """Whether this process writes what the processes of one run make together."""
+    """Whether this process writes for all processes of the run."""
     return not (jax.distributed.is_initialized() and jax.process_index())
 
 

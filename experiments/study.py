@@ -1,4 +1,4 @@
-"""A study: a base config, rows that change it, seeds, what is measured, and the page of it all."""
+"""A study: a base config, rows that change it, seeds, measures, and the page."""
 
 import dataclasses
 import importlib.util
@@ -13,17 +13,17 @@ from experiments.pages import Block
 from wfm.errors import UserError
 
 FOLDER = Path(__file__).parent.parent / "configs"
-# A row that is measured otherwise than its study says so in its coordinates.
+# A row that is measured differently from its study says so in its coordinates.
 HOW_MEASURED = ("task", "split", "sampling.networks", "averages")
 At = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One setting of a study: its coordinates, what it changes in the base, what is expected.
+    """One setting of a study: its coordinates, its changes to the base, what is expected.
 
-    `seeds` and `measures` are its own where they are not those of the study. Rows of which `dear`
-    is true run only where `--only` asks for them.
+    `seeds` and `measures` are set if they differ from those of the study. Rows with `dear` true run
+    only if `--only` asks for them.
     """
 
     at: At
@@ -45,10 +45,10 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is run, measured and shown; `name` is that of its page.
+    """What is run, measured and shown; `name` is also the name of the page.
 
-    `measures` are names of `experiments.measures`; `seeds` those of every row, by default that of
-    `base`. Rows keep their order.
+    `measures` are names in `experiments.measures`. `seeds` are those of every row, by default that
+    of `base`. Rows keep their order.
     """
 
     name: str
@@ -59,9 +59,9 @@ class Study:
     page: tuple[Block, ...] = ()
 
     def cells(self, only: At | None = None, every: bool = False) -> list[Cell]:
-        """A config for every row and seed; with `only`, of rows at those coordinates alone.
+        """A config for every row and seed; with `only`, only for rows at those coordinates.
 
-        `every`: all cells that there are, those that run only when asked for as well.
+        `every`: all cells, including those that run only when asked for.
         """
         found = list(self._cells({} if every else only or {}, every))
         if not found:
@@ -82,7 +82,7 @@ class Study:
                 yield Cell({**row.at, "seed": seed}, config, row.measures or self.measures)
 
     def overridden(self, options: Sequence[str]) -> "Study":
-        """The study with another base; refused where a row sets the same key itself."""
+        """The study with another base; refused if a row sets the same key."""
         base = self.base.copy_and_resolve_references()
         keys = override(base, options)
         for row in self.rows:
@@ -103,9 +103,9 @@ class Study:
 
 
 def changed(config: Config, row: Row) -> None:
-    """Change a config as a row says; what else it measures its coordinates must name."""
+    """Change a config as a row says; its coordinates must name what else it measures."""
     before = flat(config.to_dict())
-    config.lock()  # keys that there are not are refused
+    config.lock()  # refuses unknown keys
     try:
         config.update(row.change)
     except (KeyError, TypeError, AttributeError) as error:
@@ -125,7 +125,7 @@ def matches(at: At, where: At) -> bool:
 
 
 def load(name: str) -> Study:
-    """The study of `NAME[:VARIANT]`: a file of `configs/`, or the path of one from elsewhere."""
+    """The study `NAME[:VARIANT]`: a file in `configs/`, or the path of another file."""
     file, _, variant = name.partition(":")
     module = config_module(file)
     variants = getattr(module, "VARIANTS", ())
@@ -158,5 +158,5 @@ def names() -> list[str]:
 
 
 def text(at: At) -> str:
-    """Coordinates as a person reads them."""
+    """Coordinates as readable text."""
     return ", ".join(f"{name} {value}" for name, value in at.items()) or "(base)"

@@ -15,15 +15,15 @@ from experiments.study import Study
 from wfm.atomic import replacing
 from wfm.errors import UserError
 
-CELLS = "cells"  # the folder with what is left of each of them
+CELLS = "cells"  # the folder with the results of each of them
 FILES = ("config.json", "records.json", "report.html")
 DAMAGED = "is damaged; delete it to have it made again, or choose another --workdir"
 
 
 class Workdir:
-    """A run's folder; opening it with another config than it was made with is refused.
+    """A run's folder; opening it with another config is refused.
 
-    So is a folder that cannot be a run's, or that another process is writing to.
+    A folder that cannot be a run's, or that another process is writing to, is refused too.
     """
 
     def __init__(self, path: str | Path, study: Study):
@@ -64,12 +64,12 @@ class Workdir:
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
-    """What a file of a run holds, or nothing where there is no file."""
+    """The content of a run's file, or `None` if there is no file."""
     if not file.exists():
         return None
     try:
         found = json.loads(file.read_bytes())
-    except ValueError:  # no JSON, or no text
+    except ValueError:  # not JSON, or not text
         found = None
     if not isinstance(found, dict):
         raise UserError(f"{file} {DAMAGED}")
@@ -79,7 +79,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
 class Lock:
     """Keeps other processes from writing to a folder; the kernel drops it when this one dies.
 
-    One process may lock a folder often; it is free again once nothing holds its lock.
+    One process may lock a folder several times; it is free again once nothing holds its lock.
     """
 
     def __init__(self, folder: Path):
@@ -92,7 +92,7 @@ class Lock:
             raise UserError(
                 f"{owner} is writing to {folder}; wait for it, or choose another --workdir"
             ) from None
-        except OSError:  # a file system without locks
+        except OSError:  # the file system has no locks
             return
         os.truncate(file, 0)
         os.write(file, f"process {os.getpid()} on {platform.node()}".encode())
@@ -102,7 +102,7 @@ _held: weakref.WeakValueDictionary[Path, Lock] = weakref.WeakValueDictionary()
 
 
 def _lock(folder: Path) -> Lock | None:
-    """The lock of a folder; of a run of several processes the first one locks for all."""
+    """The lock of a folder; in a run of several processes, the first locks for all."""
     if jax.distributed.is_initialized() and jax.process_index():
         return None
     place = folder.resolve()

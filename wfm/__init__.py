@@ -1,8 +1,8 @@
 """Weight flow matching: generative models of neural-network weights.
 
 The names that a first script needs; the packages below hold the rest. `__init__.pyi` says where
-each comes from. It is imported when it is first used (PEP 562, SPEC 1), as JAX and the libraries
-around it take seconds.
+each name comes from. A name is imported when it is first used (PEP 562, SPEC 1), because importing
+JAX and the libraries around it takes seconds.
 """
 
 import ast
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def _origins() -> dict[str, tuple[str, str]]:
-    """Module and name there of every public name, read from the stub beside this file."""
+    """The module of each public name and its name there, read from the stub beside this file."""
     stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text())
     return {
         alias.asname or alias.name: (str(node.module), alias.name)

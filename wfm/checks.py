@@ -1,4 +1,4 @@
-"""Checks of what comes in, each with one sentence for those who gave it."""
+"""Checks of input; each failure is one sentence for the person who gave it."""
 
 import operator
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ def check_count(name: str, value: Any, least: int = 1, most: int | None = None) 
 
 
 def numbers(a: Any) -> np.ndarray | None:
-    """The entries of an array, or nothing where they cannot be read.
+    """The entries of an array, or `None` where they cannot be read.
 
-    So it is inside `jit` and `vmap`, for shapes without entries, and for arrays that other
-    processes hold parts of.
+    They cannot be read inside `jit` and `vmap`, from shapes without entries, or from arrays that
+    other processes hold parts of.
     """
     if isinstance(a, jax.Array):
         if isinstance(a, Tracer):
@@ -59,5 +59,5 @@ def all_finite(tree: PyTree) -> bool:
 
 
 def some(items: Sequence[Any], most: int = 10) -> str:
-    """The first of some things, as text."""
+    """The first few items, as text."""
     return ", ".join(map(str, items[:most])) + (", …" if len(items) > most else "")

@@ -16,12 +16,12 @@ MIN_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 
 
 def enable_compilation_cache() -> Path | None:
-    """Let JAX keep what it compiles in the user's cache folder; where that is, or `None`.
+    """Let JAX cache compiled programs in the user's cache folder; returns the folder, or `None`.
 
-    A program then ends with the same bits, and starts sooner from the second time on. The
-    environment decides: `WFM_COMPILATION_CACHE=off` switches this off, any other value is the
-    folder to use. A folder that JAX was told (`JAX_COMPILATION_CACHE_DIR`, or `jax.config`) stays
-    as it is. A folder that cannot be written to is named in a warning, and nothing is kept.
+    Results are the same to the bit, and a program starts sooner from the second time on. The
+    environment decides: `WFM_COMPILATION_CACHE=off` switches the cache off, and any other value is
+    the folder to use. A folder set for JAX itself (`JAX_COMPILATION_CACHE_DIR`, or `jax.config`) is
+    kept. If the folder cannot be written to, a warning names it and nothing is cached.
     Programs of another version of JAX or another machine are never read, and any file may be
     deleted at any time.
     """

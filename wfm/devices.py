@@ -1,4 +1,4 @@
-"""Many devices: one mesh, along whose only axis batches are spread."""
+"""Many devices: one mesh with a single axis, along which batches are spread."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ AXIS = "batch"
 
 
 def device_mesh(n: int | None = None) -> Mesh:
-    """The first `n` devices, by default all of them, those of other processes included."""
+    """A mesh of the first `n` devices, by default of all, including those of other processes."""
     devices = jax.devices()
     n = len(devices) if n is None else n
     if not 1 <= n <= len(devices):
@@ -33,7 +33,7 @@ def device_mesh(n: int | None = None) -> Mesh:
 def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
     """The same arrays on every device; without a mesh, where they are.
 
-    Several processes must all give the same arrays, which is checked.
+    All processes must give the same arrays; this is checked.
     """
     if mesh is None:
         return tree
@@ -44,17 +44,17 @@ def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
 
 
 def _to_all_processes(everywhere: NamedSharding, a: Any) -> Array:
-    """An array that each process holds, as one array of all of them."""
+    """One array of all processes, from an array that each process holds."""
     if isinstance(a, jax.Array) and not a.is_fully_addressable:
         return jax.device_put(a, everywhere)
-    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):  # which device_put can not send that far
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):  # device_put cannot send these that far
         bits = jax.device_put(np.asarray(jax.random.key_data(a)), everywhere)
         return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(a))
     return jax.device_put(np.asarray(a), everywhere)
 
 
 def mean_over(f: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
-    """Mean of `f(shared, share)` over equal shares of stacked inputs, one for each device."""
+    """Mean of `f(shared, share)` over equal shares of stacked inputs, one share per device."""
     if mesh is None:
         return f
 
@@ -67,11 +67,11 @@ def mean_over(f: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
 
 
 def spread(f: Callable[..., PyTree], mesh: Mesh | None, out_axis: int = 0) -> Callable[..., PyTree]:
-    """`f` of stacked inputs, a share of them on each device.
+    """`f` applied to stacked inputs, with one share of them on each device.
 
-    `f` must treat its rows alike and put them on axis `out_axis` of its outputs. Inputs whose
-    number the devices do not divide are filled up with copies of the last row, which are dropped
-    again.
+    `f` must treat its rows alike and put them on axis `out_axis` of its outputs. If the number of
+    devices does not divide the number of inputs, copies of the last row are added and later
+    dropped.
     """
     if mesh is None:
         return f

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 of the names, types, shapes and bytes of all arrays and numbers, keys excepted."""
+    """SHA-256 of the names, types, shapes and bytes of all arrays and numbers except keys."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         a = np.asarray(leaf)

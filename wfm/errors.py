@@ -1,8 +1,8 @@
-"""What is raised for those who gave something that cannot be used, in one sentence for them."""
+"""Errors for input that cannot be used, each with one sentence for the person who gave it."""
 
 
 class UserError(ValueError):
-    """What was given cannot be used; the message says why, and what to do.
+    """The input cannot be used; the message says why, and what to do.
 
     Any other exception is a bug, and its traceback matters.
     """

@@ -1,4 +1,4 @@
-"""Distributions with densities, which flows start from. Scales are data: leaves of the pytree."""
+"""Distributions that flows start from, with densities. Scales are data: leaves of the pytree."""
 
 import abc
 import math
@@ -21,7 +21,7 @@ __all__ = ["Prior", "ProductPrior", "Pushforward", "Uniform", "WrappedNormal", "
 
 
 class Prior(eqx.Module):
-    """A distribution of single points, with a density where there is one in closed form."""
+    """A distribution of single points, with a density if it has a closed form."""
 
     @abc.abstractmethod
     def sample(self, key: Key[Array, ""]) -> Point:
@@ -31,11 +31,11 @@ class Prior(eqx.Module):
     def log_prob(self, x: Point) -> Scalar:
         """Log-density at `x`, in nats, with respect to the Riemannian volume.
 
-        Raises `NotImplementedError` where none is known.
+        Raises `NotImplementedError` if none is known.
         """
 
     def gaussian(self) -> tuple[Any, Any]:
-        """Mean and standard deviation by array, where entries are independent Gaussians."""
+        """Mean and standard deviation of each array, if its entries are independent Gaussians."""
         raise NotImplementedError(
             f"draws of {type(self).__name__} are not Gaussian, entry by entry; use a "
             "WrappedNormal prior in flat space"
@@ -57,9 +57,9 @@ class Uniform(Prior):
 class WrappedNormal(Prior):
     """exp_o(`mean` + `std` z), with z standard normal in the tangent space at the origin o.
 
-    `std` is one number, and in flat space, where this is the Gaussian, `mean` another, or an array.
-    The density is that of the tangent vector over the Jacobian of the exponential map (Nagano et
-    al. 2019, arXiv 1902.02992, section 3; Mathieu et al. 2019, arXiv 1901.06033, section 3.3).
+    `std` is one number. In flat space this is a Gaussian, and `mean` is a number or an array.
+    The density is that of the tangent vector divided by the Jacobian of the exponential map (Nagano
+    et al. 2019, arXiv 1902.02992, section 3; Mathieu et al. 2019, arXiv 1901.06033, section 3.3).
     """
 
     manifold: Manifold
@@ -81,7 +81,7 @@ class WrappedNormal(Prior):
 
     @property
     def _is_gaussian(self) -> bool:
-        """Whether all entries are free."""
+        """Whether no entry is constrained."""
         like = jax.eval_shape(self.manifold.origin)
         entries = sum(math.prod(a.shape) for a in jax.tree.leaves(like))
         return self.manifold.is_vector_space and self.manifold.dim == entries
@@ -106,7 +106,7 @@ class WrappedNormal(Prior):
 
 
 class ProductPrior(Prior):
-    """Independent draws of `factors`, in their pytree."""
+    """Independent draws from `factors`, in the same pytree."""
 
     factors: PyTree[Prior]
 
@@ -130,7 +130,7 @@ def _is_prior(node: Any) -> bool:
 
 
 class Pushforward(Prior):
-    """Draws of `base` sent through `map`, such as canonicalised Gaussian weights."""
+    """Draws from `base` mapped by `map`, such as canonicalised Gaussian weights."""
 
     base: Prior
     map: Callable[[Point], Point] = eqx.field(static=True)
@@ -150,7 +150,7 @@ class Pushforward(Prior):
 
 @singledispatch
 def standard(manifold: Manifold, std: Any = 1.0) -> Prior:
-    """Uniform on compact manifolds, elsewhere a wrapped normal; on products, by their factors."""
+    """Uniform on compact manifolds, else a wrapped normal; for products, factor by factor."""
     return Uniform(manifold) if manifold.is_compact else WrappedNormal(manifold, std)
 
 

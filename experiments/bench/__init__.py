@@ -1,1 +1,1 @@
-"""Benchmarks: this code beside PyTorch, growth with size, and the share of what the machine can."""
+"""Benchmarks: this code and PyTorch, growth with size, and the share of the machine's rate."""

@@ -1,4 +1,4 @@
-"""Times and memory of work, measured alike for every library."""
+"""Time and memory of work, measured in the same way for every library."""
 
 import resource
 import statistics
@@ -10,7 +10,7 @@ REPEATS = 5
 
 
 def timed(work: Callable[[], Any], repeats: int = REPEATS) -> dict[str, float]:
-    """Seconds of the first call of `work`, and median and range of more calls.
+    """Seconds of the first call of `work`, and median and range of further calls.
 
     `work` must return only when it is done.
     """
@@ -30,5 +30,5 @@ def timed(work: Callable[[], Any], repeats: int = REPEATS) -> dict[str, float]:
 
 
 def peak_mb() -> float:
-    """The most memory that this process has held at once until now, in MB."""
+    """The peak memory of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

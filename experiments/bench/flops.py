@@ -1,4 +1,4 @@
-"""How many floating-point operations work needs, and how many a machine can do."""
+"""Floating-point operations that work needs, and the rate of a machine."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,13 +10,13 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from experiments.bench.clock import timed
 
-SIDE = 3000  # of the matrices that the machine is measured with
+SIDE = 3000  # of the matrices used to measure the machine
 
 
 def product_flops(f: Callable[..., Any], *args: Any) -> int:
     """Operations of all matrix products in `f(*args)`, two for each multiplication and addition.
 
-    All else, such as norms and activations, is not counted.
+    Everything else, such as norms and activations, is not counted.
     """
     return _count(jax.make_jaxpr(f)(*args).jaxpr)
 

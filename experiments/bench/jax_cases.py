@@ -1,4 +1,4 @@
-"""What is timed of this code: each function one case, with arguments that JSON can hold."""
+"""The timed cases of this code: one per function, with arguments that JSON can hold."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ class _Setting:
 
     @property
     def flow(self) -> Flow:
-        """As it is before training."""
+        """The flow before training."""
         bind, params = functional(self.module)
         return self.matching.flow(bind(params))
 
@@ -58,7 +58,7 @@ class _Setting:
 
 
 def training(batch: int, microbatch: int, steps: int = 1, **setting: Any) -> Figures:
-    """Training steps, several in a call; also the products that one needs."""
+    """Training steps, several per call; also the matrix products that one step needs."""
     s = _Setting(**setting)
     trainer, _, params = flow_trainer(
         s.matching, s.module, adam(1e-3, 100), batch_size=batch, microbatch=microbatch, mesh=s.mesh
@@ -98,14 +98,14 @@ def sampling(networks: int, steps: int, at_once: int, **setting: Any) -> Figures
 
 
 def _buffers_mb(lowered: Any) -> float:
-    """Arguments, results and temporary arrays of a computation, on each device."""
+    """Size of arguments, results and temporary arrays of a computation, on each device."""
     m = lowered.compile().memory_analysis()
     used = m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes
     return used / 2**20
 
 
 def densities(networks: int, steps: int, at_once: int, **setting: Any) -> Figures:
-    """Log-densities of networks, with one of Hutchinson's probes each."""
+    """Log-densities of networks, with one Hutchinson probe each."""
     s = _Setting(**setting)
 
     def one(pair: tuple[Weights, jax.Array]) -> jax.Array:
@@ -127,7 +127,7 @@ def zoo(task: str, hidden: Sequence[int], networks: int, epochs: int, batch_size
     run = lambda: jax.block_until_ready(  # noqa: E731
         train_zoo(spec, data, initial, optax.adam(1e-3), KEY, schedule).weights
     )
-    # Each call is a new computation, so only a cache of programs tells compilation apart.
+    # Each call is a new computation, so only a program cache separates out compilation.
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -135,7 +135,7 @@ def zoo(task: str, hidden: Sequence[int], networks: int, epochs: int, batch_size
 
 
 def coupling(name: str, widths: Sequence[int], batch: int) -> Figures:
-    """Pairing a batch with as many draws of the prior, those included."""
+    """Pairing a batch with as many draws from the prior, including drawing them."""
     s = _Setting(widths, 4, 1)
     pair = jax.jit(
         partial(COUPLINGS[name].coupling(s.spec).pair, s.matching.space, s.matching.prior)

@@ -1,4 +1,4 @@
-"""The page of benchmarks: this code beside PyTorch, growth with size, and other work."""
+"""The page of benchmarks: this code and PyTorch, growth with size, and other work."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ Case = dict[str, Any]
 
 
 class Cases:
-    """The figures of a run, and the options that they were taken with."""
+    """The figures of a run, and the options that they were measured with."""
 
     def __init__(self, found: Sequence[Record], config: dict[str, Any]):
         groups = r.grouped(r.where(found, {"case": r.known}), "case")
@@ -41,14 +41,14 @@ class Cases:
         self.env = {name: case["env"] for name, case in config.items()}
 
     def finished(self, prefix: str) -> list[str]:
-        """Names that start so, of cases that did not fail."""
+        """Names with this prefix of cases that did not fail."""
         return [n for n, f in self.figures.items() if n.startswith(prefix) and "failed" not in f]
 
     def scaled(self, name: str, size: str) -> tuple[float, float, float]:
-        """Seconds, peak MB and MB of arrays of a whole batch, or of all samples, of `size`.
+        """Seconds, peak MB and MB of arrays for a whole batch, or for all samples, of `size`.
 
-        A case that ran with fewer examples or steps counts as many times as it is smaller. Memory
-        of arrays grows with the examples; that of the process by as much.
+        A case that ran with fewer examples or steps is multiplied by the factor by which it is
+        smaller. Memory of arrays grows with the examples; that of the process grows by as much.
         """
         whole, part = self.options[f"{size}_graph"], self.options[name]
         examples = "batch" if "batch" in whole else "networks"
@@ -61,7 +61,7 @@ class Cases:
 
 
 def _nested(found: Sequence[Record]) -> Case:
-    """Figures by metric; those of `seconds` together."""
+    """Figures by metric, with those of `seconds` together."""
     figures: Case = {}
     for x in found:
         first, _, inner = x.metric.partition(" ")
@@ -70,7 +70,7 @@ def _nested(found: Sequence[Record]) -> Case:
 
 
 def rivals(cases: Cases, size: str, title: str) -> str:
-    """One size of network: this code beside the fastest PyTorch."""
+    """One network size: this code and the fastest PyTorch."""
     best_rival = min(cases.scaled(name, size)[0] for name in cases.finished(f"{size}_torch"))
     lines = [
         f"**{title}**",
@@ -116,7 +116,7 @@ def _span(figures: Case, factor: float = 1.0) -> str:
 
 
 def growth(cases: Cases) -> dict[str, np.ndarray]:
-    """For each kind of graph, rows of (weights, seconds, MB of buffers), from small to large."""
+    """Rows of (weights, seconds, MB of buffers) for each kind of graph, from small to large."""
     return {
         kind: np.array(
             sorted(
@@ -129,7 +129,7 @@ def growth(cases: Cases) -> dict[str, np.ndarray]:
 
 
 def growth_table(grown: dict[str, np.ndarray]) -> str:
-    """Seconds and MB by number of weights, and the slopes of straight lines through the logs."""
+    """Seconds and MB by number of weights, and slopes of straight lines through the logs."""
     lines = ["| graph | weights | seconds a step | arrays MB |", "|---|---|---|---|"]
     for kind, rows in grown.items():
         lines += [f"| {KINDS[kind]} | {w:,.0f} | {s:.3g} | {mb:,.1f} |" for w, s, mb in rows]
@@ -139,7 +139,7 @@ def growth_table(grown: dict[str, np.ndarray]) -> str:
 
 
 def slopes(rows: np.ndarray) -> tuple[float, float]:
-    """How time, and memory, grow with the number of weights, from 10³ on: powers."""
+    """Exponents of the growth of time and memory with the number of weights, from 10³ on."""
     logs = np.log(rows[rows[:, 0] > 1000])
     time, memory = (float(np.polyfit(logs[:, 0], logs[:, i], 1)[0]) for i in (1, 2))
     return time, memory
@@ -156,7 +156,7 @@ def _draw(grown: dict[str, np.ndarray], file: Path) -> None:
 
 
 def rest(cases: Cases) -> str:
-    """Zoos, densities, couplings, alignment: one line each."""
+    """Zoos, densities, couplings and alignment, one line each."""
     f, ours, theirs = cases.figures, "zoo", "zoo_torch"
     each = {n: f[n]["seconds"]["median"] / cases.options[n]["networks"] for n in (ours, theirs)}
     lines = [
@@ -180,7 +180,7 @@ def rest(cases: Cases) -> str:
 
 
 def manifolds(cases: Cases) -> str:
-    """Operations of spheres, by this code and by geoopt."""
+    """Operations on spheres, by this code and by geoopt."""
     lines = ["| operation | points | wfm, ns a point | geoopt, ns a point |", "|---|---|---|---|"]
     for name in cases.finished("manifold"):
         dim, found = cases.options[name]["dim"], cases.figures[name]

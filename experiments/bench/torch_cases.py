@@ -1,4 +1,4 @@
-"""What is timed of PyTorch: each function one case, with arguments that JSON can hold."""
+"""The timed cases of PyTorch: one per function, with arguments that JSON can hold."""
 
 import statistics
 import time
@@ -22,14 +22,14 @@ from wfm.manifolds import Sphere
 from wfm.tasks import load_task
 from wfm.weights import mlp
 
-SHORTEST = 5e-3  # seconds that a measurement should take, at least
+SHORTEST = 5e-3  # minimum seconds for a measurement
 Figures = dict[str, Any]
 
 
 def _field(
     widths: Sequence[int], width: int, depth: int, compiled: bool, threads: int
 ) -> tuple[DenseTransformer, Callable[..., dict[str, Tensor]], dict[str, tuple[int, ...]]]:
-    """The field, what calls it, and the shapes of a network's arrays."""
+    """The field, its caller, and the shapes of a network's arrays."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
@@ -85,7 +85,7 @@ def sampling(
 
 
 def _with_memory(work: Callable[[], None]) -> Figures:
-    """Times, and the memory of the process: PyTorch does not count that of its arrays on a CPU."""
+    """Times and process memory, because PyTorch does not count its arrays on a CPU."""
     before = peak_mb()
     return {"seconds": timed(work), "peak_mb": peak_mb(), "buffers_mb": peak_mb() - before}
 
@@ -120,7 +120,7 @@ def zoo(
 
 
 def manifold(n: int, dim: int) -> Figures:
-    """Operations of the sphere for `n` points: nanoseconds a point, by geoopt and by this code."""
+    """Operations on the sphere for `n` points: ns per point, by geoopt and by this code."""
     rng = np.random.default_rng(0)
     x, y, v = (rng.normal(size=(n, dim)).astype(np.float32) for _ in range(3))
     x, y = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y))
@@ -143,7 +143,7 @@ def manifold(n: int, dim: int) -> Figures:
 
 
 def _nanoseconds(work: Callable[[], Any]) -> float:
-    """Median time of one call, in measurements that are long enough."""
+    """Median time of one call, from measurements that are long enough."""
     work()
     start = time.perf_counter()
     work()

@@ -1,7 +1,7 @@
-"""The Relational Transformer over all pairs of neurons in PyTorch: what this code is raced against.
+"""The Relational Transformer over all pairs of neurons in PyTorch, as a rival of this code.
 
-The same function as `wfm.fields.FullTransformer`, in the form in which it is published: queries,
-keys and values of every pair, batched over networks, without loops over them.
+It is the same function as `wfm.fields.FullTransformer`, in its published form: queries, keys and
+values of every pair, batched over networks, without loops over them.
 """
 
 import math
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
 
 
 class Head(nn.Module):
-    """Weights read off features, plus the input weights times a gate that time opens."""
+    """Weights read from features, plus input weights times a time-dependent gate."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
@@ -86,9 +86,9 @@ class Head(nn.Module):
 
 
 class DenseTransformer(nn.Module):
-    """Field `(t, x)` over batches of networks, whose arrays run over groups of neurons alone.
+    """Field `(t, x)` over batches of networks whose arrays only run over groups of neurons.
 
-    Made from a `FullTransformer` without folding or units, whose parameters it copies.
+    It copies the parameters of a `FullTransformer` without folding or units.
     """
 
     def __init__(self, field: FullTransformer):
@@ -190,12 +190,12 @@ class DenseTransformer(nn.Module):
 
 
 def x_none(x: dict[str, Tensor], *shape: int) -> Tensor:
-    """Features of what carries no weights."""
+    """Features of nodes or pairs that carry no weights."""
     return next(iter(x.values())).new_zeros(*shape, 0)
 
 
 def _gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")  # as jax.nn.gelu
+    return F.gelu(x, approximate="tanh")  # like jax.nn.gelu
 
 
 def _copy_layer(ours: Any, theirs: Any, i: int) -> None:

@@ -1,4 +1,4 @@
-"""Runs one case in a process of its own: `python -m experiments.bench.worker MODULE CASE JSON`."""
+"""Run one case in its own process: `python -m experiments.bench.worker MODULE CASE JSON`."""
 
 import importlib
 import json

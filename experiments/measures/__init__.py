@@ -1,7 +1,7 @@
-"""What can be measured of a run, by name.
+"""The measures of a run, by name.
 
 A measure is a function from a run to points: coordinates, and the work that gives the figures
-there. The work is done once for all that it reads, whoever asks (`experiments.store`).
+there. The work is done once for all that it reads, for all callers (`experiments.store`).
 """
 
 from experiments.measures import (

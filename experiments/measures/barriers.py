@@ -1,4 +1,4 @@
-"""Loss barriers between the networks of a zoo, before and after alignment in every way."""
+"""Loss barriers between the networks of a zoo, before and after every kind of alignment."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
@@ -15,17 +15,17 @@ from experiments.stages import Run, encode_all, permute_all
 from wfm.evaluation import barriers, mean_over_pairs
 from wfm.weights import Matching, Weights, align_all, barycentre
 
-TIMES = tuple(k / 10 for k in range(1, 10))  # where on the way the largest barrier is looked for
-PAIRWISE = ("weights", "activations")  # quick enough for each pair on its own
+TIMES = tuple(k / 10 for k in range(1, 10))  # on the path, for the largest barrier
+PAIRWISE = ("weights", "activations")  # fast enough to align each pair separately
 SHOWN = ("none", "weights to barycentre", "sinkhorn_mid to barycentre")
 
 
 def points(run: Run) -> Iterator[Point]:
-    """Mean barriers (nats) between all pairs, by way of aligning.
+    """Mean barriers (nats) between all pairs, by alignment method.
 
-    Networks are the last of each trajectory, aligned in canonical form. `line` runs straight
-    between weights as trained, `geodesic` between canonical forms; `max` is the largest barrier
-    on the way instead of that half-way, `train` is on training data instead of test data.
+    Networks are the last of each trajectory, aligned in canonical form. `line` is straight between
+    weights as trained; `geodesic` is between canonical forms. `max` is the largest barrier on the
+    path instead of that half-way, and `train` uses training data instead of test data.
     """
     for name in _ways(run):
         yield Point({"aligned": name}, partial(_of, run, name))
@@ -34,7 +34,7 @@ def points(run: Run) -> Iterator[Point]:
 
 
 def maps(run: Run) -> Iterator[Point]:
-    """A picture of the barriers of all pairs, for a few ways."""
+    """A picture of the barriers of all pairs, for some alignment methods."""
 
     def draw(folder: Path) -> Figures:
         heat_maps({name: _half_way(run, name) for name in SHOWN}, folder / "barriers.png")
@@ -68,7 +68,7 @@ def _half_way(run: Run, name: str) -> Array:
 
 
 def _ways(run: Run) -> dict[str, Callable[[], Weights]]:
-    """Each way to align, and the networks, so aligned."""
+    """Each alignment method, and the networks aligned by it."""
     p, weights = run.parts, lambda: run.zoo.last().weights
     found: dict[str, Callable[[], Weights]] = {"none": weights}
     spec = p.quotient.spec

@@ -1,4 +1,4 @@
-"""What a measure is."""
+"""The interface of a measure."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +12,8 @@ from experiments.stages import Run
 class Point(NamedTuple):
     """Coordinates, and the work that gives the figures there.
 
-    The work gets a folder for pictures, which the store keeps. `more`: what else it reads than
-    what its measure does.
+    The work gets a folder for pictures, which the store keeps. `more`: what it reads in addition to
+    what its measure reads.
     """
 
     at: Mapping[str, Any]
@@ -21,7 +21,7 @@ class Point(NamedTuple):
     more: Any = None
 
     def reads(self) -> dict[str, Any]:
-        """What the figures depend on besides what all points of the measure do."""
+        """What the figures depend on in addition to what all points of the measure do."""
         return {"at": dict(self.at), "more": self.more}
 
 
@@ -31,10 +31,10 @@ def _nothing(run: Run) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """How a run is measured, and what of it that reads.
+    """How a run is measured, and what the measure reads of it.
 
-    `stage`: the last stage whose output it uses, if any; `settings`: keys of the config that it
-    reads besides; without either it reads the whole config. `check` refuses a run before any work.
+    `stage`: the last stage whose output it uses, if any. `settings`: other config keys that it
+    reads. Without either it reads the whole config. `check` refuses a run before any work.
     """
 
     points: Callable[[Run], Iterator[Point]]
@@ -43,7 +43,7 @@ class Measure:
     check: Callable[[Run], None] = _nothing
 
     def reads(self, run: Run) -> dict[str, Any]:
-        """All that the figures depend on, but their coordinates."""
+        """All that the figures depend on, except their coordinates."""
         config = run.config.to_dict()
         if not self.stage and not self.settings:
             return config

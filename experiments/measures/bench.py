@@ -1,4 +1,4 @@
-"""This code beside PyTorch, one case after another, each in a process of its own."""
+"""This code compared with PyTorch, case by case, each in its own process."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def points(run: Run) -> Iterator[Point]:
 
 
 def _figures(name: str, case: dict[str, Any], folder: Path) -> Figures:
-    """What a case prints; or `failed`, since a rival that runs out of memory is a finding."""
+    """The output of a case, or `failed`, because a rival that runs out of memory is a finding."""
     worker = [sys.executable, "-m", "experiments.bench.worker", case["module"], case["case"]]
     done = subprocess.run(
         [*worker, json.dumps(case["options"])],

@@ -1,8 +1,8 @@
-"""The Gaussian toy: how much of a distribution's spread sampling keeps, and why it may lose it.
+"""The Gaussian toy: how much of a distribution's spread sampling keeps, and why it may lose some.
 
 A flow from N(0, 1) to N(1, 1) on the weights of a small network (Erdogan 2025, section 5.1), with
 the ideal prediction E[x₁ | x_t] and a learned one. Both are integrated with the velocity
-(x̂₁ - x_t) / (1 - t) and, as published, with x̂₁ - x₀, without and with noise.
+(x̂₁ - x_t) / (1 - t) and, as published, with x̂₁ - x₀, both without and with noise.
 """
 
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def check(run: Run) -> None:
 
 
 def points(run: Run) -> Iterator[Point]:
-    """Mean and spread of all weights, and spread of the networks' mean weights; and a picture."""
+    """Mean and spread of all weights, spread of the networks' mean weights, and a picture."""
     for field in FIELDS:
         for way in ways(run.config):
             yield Point({"field": field, "sampling": way}, partial(_figures, run, field, way))
@@ -56,7 +56,7 @@ def ideal(t: Array, x: Place) -> Place:
 
 
 def by_displacement(flow: Flow, key: Key[Array, ""], steps: int, noise: TangentNoise) -> Place:
-    """Euler steps of x̂₁ - x₀: not a function of (t, x), and so no flow."""
+    """Euler steps with x̂₁ - x₀, which is not a function of (t, x), so it is not a flow."""
     x0 = flow.prior.sample(key)
 
     def step(x: Place, t: Array) -> tuple[Place, None]:
@@ -140,7 +140,7 @@ def _figures(run: Run, field: str, way: str, folder: Path) -> Figures:
 
 
 def _draw(run: Run, folder: Path) -> Figures:
-    """Weights of all networks, and their means by network, beside the truth."""
+    """Draw the weights of all networks, and the means per network, beside the truth."""
     n = mlp(*run.config.widths).n_weights
     shown = [("weights", np.ravel, 1.0, 40)]
     shown += [("mean weight of each network", lambda x: x.mean(1), n**-0.5, 16)]

@@ -1,4 +1,4 @@
-"""How new networks are: in weights, up to symmetry, and in what they predict."""
+"""How new networks are: in weights, up to symmetry, and in predictions."""
 
 from collections.abc import Iterator
 from functools import lru_cache, partial
@@ -18,11 +18,11 @@ SETS = ("held out", "samples", "noise", "averages", "crossed")
 
 
 def points(run: Run) -> Iterator[Point]:
-    """Of samples, held-out networks and baselines.
+    """Novelty of samples, held-out networks and baselines.
 
-    `novelty`: median distance to the nearest network that the flow has learned from, over that of
-    held-out trajectories. `disagreement`: mean share of test inputs classified otherwise than by
-    the network that agrees most.
+    `novelty`: median distance to the nearest network that the flow learned from, divided by that of
+    held-out trajectories. `disagreement`: mean share of test inputs classified differently from the
+    network that agrees most.
     """
     for name in SETS:
         yield Point({"set": name}, partial(_of, run, name))

@@ -1,9 +1,9 @@
-"""Where on the path samples lose their quality: networks set back to a time, and led on from it.
+"""Where on the path samples lose their quality: networks moved back to a time, and led on.
 
-Trained networks, ones that the flow learned from and ones that it never saw, are moved along the
-path towards a draw of the prior, to x_t, and led back to t = 1 by the flow. What they have lost
-then was lost after t. Where unseen networks lose more than seen ones the field has learned by
-heart; where both lose alike it underfits.
+Trained networks, both those that the flow learned from and those that it never saw, are moved to
+x_t along the path towards a draw from the prior. The flow then leads them back to t = 1. What they
+have lost was lost after t. If unseen networks lose more than seen ones, the field has memorised; if
+both lose the same, it underfits.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ SETS: dict[str, Callable[[Run], WeightSet]] = {
 
 
 def check(run: Run) -> None:
-    """Refuse times off the path, and 1, from where nothing leads on."""
+    """Refuse times off the path, and 1, where the path ends."""
     if not run.config.times or not all(0 <= t < 1 for t in run.config.times):
         raise UserError(
             f"config.times is {tuple(run.config.times)}; choose times from 0 to below 1"
@@ -41,7 +41,7 @@ def check(run: Run) -> None:
 
 
 def points(run: Run) -> Iterator[Point]:
-    """Every set of networks, from every time on, and as trained."""
+    """Every set of networks, starting from every time, and as trained."""
     for name in SETS:
         for t in run.config.times:
             yield Point({"set": name, "t": t}, partial(_from, run, name, t))
@@ -56,7 +56,7 @@ def _from(run: Run, name: str, t: float, folder: Path) -> Figures:
 
 @lru_cache(maxsize=1)
 def leader(run: Run) -> Callable[..., tuple[Weights, Float[Array, " n"]]]:
-    """From stacked examples and a time to where the flow leads them, and its loss in x_t."""
+    """A function from stacked examples and a time to the flow's end points and its loss at x_t."""
     trained, how = run.trained, run.parts.sampling
 
     @jax.jit
@@ -79,9 +79,9 @@ def led_on(
     key: Key[Array, ""],
     t: ArrayLike,
 ) -> tuple[Place, Array]:
-    """Where the flow leads x_t of the path from `x0` to `x1`, in steps from t to 1, and its loss.
+    """Where the flow takes x_t of the path from `x0` to `x1`, in steps from t to 1, and its loss.
 
-    The grid is that of `how`, shortened to what is left of the way.
+    The grid is that of `how`, shortened to the rest of the path.
     """
     matching, flow = trained.matching, trained.flow
     x, velocity = matching.path.sample(flow.space, x0, x1, jnp.asarray(t), key)
@@ -93,7 +93,7 @@ def led_on(
 
 @lru_cache(maxsize=len(SETS))
 def _examples(run: Run, name: str) -> tuple[Place, Place, Key[Array, " n"]]:
-    """x₀ and x₁ of as many networks as samples are drawn, as the coupling pairs them."""
+    """x₀ and x₁, paired by the coupling, for as many networks as there are samples."""
     n = run.parts.sampling.networks
     few = jax.tree.map(lambda a: a[:n], run.data(SETS[name](run)))
     return run.trained.matching.examples(few, run.parts.keys["sampling"])

@@ -18,9 +18,9 @@ from experiments.records import Figures
 from experiments.stages import Run
 from wfm.evaluation import stack_flat
 
-SHOWN = 4  # networks of each set whose filters are drawn
+SHOWN = 4  # networks per set whose filters are drawn
 COLORS = {"zoo": "#4c72b0", "trained": "#4c72b0", "held out": "#222222", "samples": "#dd8452"}
-MARKERS = {"zoo": ".", "held out": "x", "samples": "o"}  # from below: the last is on top
+MARKERS = {"zoo": ".", "held out": "x", "samples": "o"}  # from bottom to top
 
 
 def _drawn(name: str, draw: Callable[[Axes], None]) -> Point:
@@ -47,7 +47,7 @@ def overview(run: Run) -> Iterator[Point]:
 
 
 def loss_curve(run: Run) -> Iterator[Point]:
-    """The loss of the flow in training, and on held-out networks."""
+    """The loss of the flow in training and on held-out networks."""
 
     def draw(axes: Axes) -> None:
         entry = run.store.place("train", run.reads["train"])
@@ -81,7 +81,7 @@ def averages(run: Run) -> Iterator[Point]:
 
 
 def filters(run: Run) -> Iterator[Point]:
-    """First-layer weights, aligned: trained networks above sampled ones, a row for each."""
+    """First-layer weights, aligned: trained networks above sampled ones, one row each."""
 
     def draw(axes: Axes) -> None:
         kernel = next(iter(run.parts.network.arrays))
@@ -96,7 +96,7 @@ def filters(run: Run) -> Iterator[Point]:
 
 
 def mosaic(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays (side², n) as rows of n squares, each network's divided by its largest entry."""
+    """Arrays (side², n) as rows of n squares, each network divided by its largest entry."""
     side = math.isqrt(len(rows[0]))
     squares = [
         np.pad(

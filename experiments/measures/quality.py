@@ -1,4 +1,4 @@
-"""Accuracy and loss of samples, beside networks that they are learned from and trivial rivals."""
+"""Accuracy and loss of samples, compared with training networks and trivial baselines."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ from wfm.tasks import Split, Task, accuracy
 from wfm.weights import Weights, WeightSpec
 from wfm.zoo import Schedule, train_zoo
 
-AVERAGED = 32  # the most networks whose predictions are averaged
+AVERAGED = 32  # the largest number of networks averaged
 SETS = ("zoo", "trained", "held out", "samples", "noise", "averages", "crossed")
 
 
 class Sets:
-    """Sets of networks of a run, and how they are compared; each is made once."""
+    """The sets of networks of a run and their comparison; each set is made once."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -50,7 +50,7 @@ class Sets:
 
     @cached_property
     def _few(self) -> Weights:
-        """As many trained networks as there are samples, which the baselines are made of."""
+        """As many trained networks as there are samples; the baselines are made from them."""
         n = self.run.config.sampling.networks
         return jax.tree.map(lambda a: a[:n], self.run.seen.last().weights)
 
@@ -59,7 +59,7 @@ class Sets:
 
     @cached_property
     def nearest(self) -> Nearest:
-        """Distances to what the flow has learned from."""
+        """Distances to the networks that the flow learned from."""
         run = self.run
         return Nearest(run.parts.quotient, run.reference, run.seen.weights)
 
@@ -69,11 +69,11 @@ class Sets:
         return jnp.median(self.nearest.distances(self.of("held out")))
 
 
-sets_of = lru_cache(maxsize=1)(Sets)  # which all measures of a run share
+sets_of = lru_cache(maxsize=1)(Sets)  # shared by all measures of a run
 
 
 def points(run: Run) -> Iterator[Point]:
-    """Of each set of networks, on test and validation data."""
+    """Quality of each set of networks, on test and validation data."""
 
     def of(name: str, folder: Path) -> Figures:
         validation = evaluate(run.parts.network, sets_of(run).of(name), run.parts.task.validation)
@@ -100,10 +100,10 @@ def judge(run: Run, networks: Weights) -> dict[str, Figure]:
 
 
 def quality(network: WeightSpec, task: Task, weights: Weights) -> dict[str, Figure]:
-    """Means over stacked networks on test and validation data, each with its standard error.
+    """Means over stacked networks on test and validation data, with standard errors.
 
     Also `average` and `validation_average`: the accuracy of the first networks' averaged
-    predictions. Settings are chosen by validation figures, and reported by those of the test.
+    predictions. Settings are chosen by validation figures; reported figures are from test data.
     """
     found = {}
     for name, split in {"": task.test, "validation_": task.validation}.items():
@@ -114,7 +114,7 @@ def quality(network: WeightSpec, task: Task, weights: Weights) -> dict[str, Figu
 
 
 def average(network: WeightSpec, weights: Weights, split: Split, n: int = AVERAGED) -> float:
-    """The accuracy of the averaged predictions of the first `n` of stacked networks."""
+    """The accuracy of the averaged predictions of the first `n` stacked networks."""
     few = jax.tree.map(lambda a: a[:n], weights)
     return float(accuracy(jnp.log(probabilities(network, few, split.x).mean(0)), split.y))
 
@@ -133,7 +133,7 @@ def train_on(
     schedule: Schedule,
     steps: int,
 ) -> Weights:
-    """Networks after `steps` gradient steps, on the batches of a schedule."""
+    """Networks after `steps` gradient steps on the batches of a schedule."""
     epochs = -(-steps // schedule.epoch(len(task.train)))
     schedule = dataclasses.replace(schedule, epochs=epochs, burn_in=0, stride=steps, stop=steps)
     return train_zoo(network, task, initial, optimizer, key, schedule).weights

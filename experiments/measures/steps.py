@@ -27,12 +27,12 @@ from wfm.flows import Flow, Integrator, MakeSolver
 from wfm.manifolds import Point as Place
 from wfm.weights import Weights
 
-LARGEST_RATE = 0.1  # of a gradient step: much longer ones lead away
-ADAM_RATE = 1e-3  # as its authors recommend (Kingma & Ba 2015, arXiv 1412.6980, Algorithm 1)
+LARGEST_RATE = 0.1  # of a gradient step: much longer ones diverge
+ADAM_RATE = 1e-3  # recommended by its authors (Kingma & Ba 2015, arXiv 1412.6980, Algorithm 1)
 
 
 def check(run: Run) -> None:
-    """Refuse solvers without a name, and a guide without a scale."""
+    """Refuse unknown solvers, and guidance without a scale."""
     for name in run.config.steps.solvers:
         choose(SOLVERS, "steps.solvers", name)
     if not run.config.steps.guidance > 0:
@@ -79,7 +79,7 @@ def _prior(run: Run) -> Weights:
 def _descended(
     run: Run, initial: Callable[[int], Weights], optimizer: Callable[[int], Any], steps: int
 ) -> Weights:
-    """After as many gradient steps on mini-batches of the training data."""
+    """Networks after as many gradient steps on mini-batches of the training data."""
     p, batch = run.parts, run.config.sampling.guidance_batch
     schedule = dataclasses.replace(p.schedule, batch_size=batch)
     start, key = initial(steps), p.keys["sampling"]
@@ -87,20 +87,20 @@ def _descended(
 
 
 def descent_rates(config: Config, steps: int) -> Callable[[ArrayLike], Array]:
-    """Learning rates with which so many gradient steps go as far down as guided Euler steps."""
+    """Learning rates for `steps` gradient steps to descend as far as guided Euler steps."""
     scale = _scale(config, config.steps.guidance, steps)
     return lambda done: scale(jnp.asarray(done) / steps) / steps
 
 
 def _scale(config: Config, guidance: float, steps: ArrayLike) -> Callable[[Array], Array]:
-    """The scale of guidance as a function of t, no longer than that many steps allow."""
+    """The scale of guidance as a function of t, at most as large as that many steps allow."""
     rate = GUIDANCE_RATES[config.sampling.guidance_rate]
     return rate(jnp.minimum(guidance, LARGEST_RATE * steps))
 
 
 @lru_cache(maxsize=16)
 def _sampler(run: Run, solver: str, guidance: float) -> Callable[[Key[Array, ""], int], Weights]:
-    """From a key and a number of steps to new networks, compiled once for all numbers."""
+    """A function from a key and a number of steps to new networks, compiled once."""
     how, trained = run.parts.sampling, run.trained.flow
 
     def one(key: Key[Array, ""], steps: Array) -> Weights:
@@ -113,7 +113,7 @@ def _sampler(run: Run, solver: str, guidance: float) -> Callable[[Key[Array, ""]
 
 
 def sample_in_steps(flow: Flow, key: Key[Array, ""], solver: MakeSolver, steps: Array) -> Place:
-    """As `flow.sample` in equal steps, whose number need not be known when this is compiled."""
+    """As `flow.sample` in equal steps, whose number may be unknown at compilation."""
     how = Integrator(2, solver, lambda _: jnp.stack([0.0, 1 - 1 / steps, 1.0]))
     term = diffrax.ODETerm(lambda t, x, _: flow.velocity(t, x))
 

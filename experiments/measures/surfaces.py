@@ -1,7 +1,7 @@
 """A mixture of unequal bumps on a sphere, a torus or the hyperbolic plane, learned by a flow.
 
-The flow is the one that learns weights; only the manifold and the field are others. A new
-manifold takes part with one line in `SURFACES` (see docs/extending.md).
+The flow is the same that learns weights; only the manifold and the field differ. A new manifold
+needs one line in `SURFACES` (see docs/extending.md).
 """
 
 import dataclasses
@@ -40,16 +40,16 @@ DOTS = 5000
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-    """A two-dimensional manifold, and how to show it to a network and to a person."""
+    """A two-dimensional manifold, and how to present it to a network and to a person."""
 
     manifold: Manifold
-    # What the network reads of a point: periodic functions of angles.
+    # What the network reads from a point: periodic functions of angles.
     coordinates: Callable[[Array], Array]
-    # Two coordinates in which area is constant, with their ranges, for histograms.
+    # Two coordinates that preserve area, with their ranges, for histograms.
     chart: Callable[[Array], Array]
     ranges: tuple[tuple[float, float], tuple[float, float]]
     labels: tuple[str, str]
-    # Where a point is seen in a disk of radius 1, and back, for a picture of the density itself.
+    # The map to a disk of radius 1, and its inverse, for pictures of the density.
     disk: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = None
 
 
@@ -70,7 +70,7 @@ SURFACES = {
     ),
     "hyperboloid": Surface(
         Hyperboloid(2),
-        # The network reads where Poincaré's disk has the point: bounded, as the point is not.
+        # The network reads the point in Poincaré's disk, which is bounded.
         coordinates=lambda x: to_disk(x),
         chart=lambda x: jnp.stack([x[..., 0], jnp.arctan2(x[..., 2], x[..., 1])], -1),
         ranges=((1, 5), (-math.pi, math.pi)),
@@ -81,23 +81,23 @@ SURFACES = {
 
 
 def to_disk(x: Array) -> Array:
-    """Poincaré's picture of points of the hyperboloid."""
+    """Points of the hyperboloid, mapped to the Poincaré disk."""
     return x[..., 1:] / (1 + x[..., :1])
 
 
 def from_disk(p: Array) -> Array:
-    """The points of the hyperboloid that Poincaré's disk shows at `p`."""
+    """The points of the hyperboloid that correspond to `p` in the Poincaré disk."""
     square = jnp.sum(p**2, -1, keepdims=True)
     return jnp.concatenate([1 + square, 2 * p], -1) / (1 - square)
 
 
 def _prior(manifold: Manifold) -> Prior:
-    """What paths start from, and centres are drawn from."""
+    """The prior, from which paths start and centres are drawn."""
     return standard(manifold, std=0.7)
 
 
 def mixture(manifold: Manifold, spread: float, n: int, key: Key[Array, ""]) -> Float[Array, "n d"]:
-    """Draws of Gaussian tangent steps from one of three fixed random centres, taken unevenly."""
+    """Draws of Gaussian tangent steps from three fixed random centres with unequal shares."""
     centres = jax.vmap(_prior(manifold).sample)(jax.random.split(jax.random.key(4), len(SHARES)))
 
     def draw(key: Array) -> Array:
@@ -118,10 +118,10 @@ def histogram(surface: Surface, points: Array) -> np.ndarray:
 def learn(
     surface: Surface, config: Config, report: Callable[[int, float], None]
 ) -> tuple[Array, Array, Callable[[Array], Array]]:
-    """Data, samples of a flow trained on them (as many as the config says), its log-density."""
+    """Data, as many samples as configured from a flow trained on them, and its log-density."""
     keys = jax.random.split(jax.random.key(config.seed), 4)
     data = mixture(surface.manifold, config.data.spread, config.data.points, keys[0])
-    # Velocities, because their mean is what a flow needs; end points have none on a closed surface.
+    # Velocities, because a flow needs their mean; end points have none on a closed surface.
     matching = FlowMatching(
         surface.manifold, prior=_prior(surface.manifold), prediction=VelocityPrediction()
     )
@@ -164,12 +164,12 @@ def _learned(run: Run) -> tuple[Array, Array, Callable[[Array], Array]]:
 
 
 def check(run: Run) -> None:
-    """Refuse manifolds without a name."""
+    """Refuse unknown manifolds."""
     choose(SURFACES, "manifold", run.config.manifold)
 
 
 def points(run: Run) -> Iterator[Point]:
-    """Total variation from the data, in bins of equal area, and pictures."""
+    """Total variation distance to the data, in bins of equal area, and pictures."""
     yield Point({"points": "samples"}, partial(_figures, run))
     yield Point({"points": "uniform"}, partial(_uniform, run))
 

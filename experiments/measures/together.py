@@ -1,4 +1,4 @@
-"""What networks predict together: averages, calibration, diversity, and one of mean weights."""
+"""What networks predict together: averages, calibration, diversity, and mean weights."""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
@@ -29,7 +29,7 @@ SETS = ("trained", "samples")
 
 
 def check(run: Run) -> None:
-    """Refuse where there are fewer networks than are to be averaged."""
+    """Refuse a run with fewer networks than are to be averaged."""
     c = run.config
     most, seen = max(c.averages), c.zoo.networks - count_held_out(c.zoo.networks, c.zoo.held_out)
     if most > min(c.sampling.networks, seen) or min(c.averages) < 1:
@@ -41,7 +41,7 @@ def check(run: Run) -> None:
 
 
 def points(run: Run) -> Iterator[Point]:
-    """Of samples and of as many trained networks (a deep ensemble)."""
+    """Figures of samples and of equally many trained networks (a deep ensemble)."""
     for name in SETS:
         for n in run.config.averages:
             yield Point({"set": name, "averaged": n}, partial(_average, run, name, n))
@@ -49,9 +49,9 @@ def points(run: Run) -> Iterator[Point]:
 
 
 def _average(run: Run, name: str, n: int, folder: Path) -> Figures:
-    """Calibration on test data of averages of `n`, and accuracy of one on validation data."""
+    """Calibration of averages of `n` on test data, and accuracy of one on validation data."""
     p, test = _probabilities(run, name), run.parts.task.test
-    if n == 1:  # the mean over networks that are alone
+    if n == 1:  # the mean over single networks
         found = jax.vmap(partial(calibration, labels=test.y))(p)
     else:
         found = calibration(_averages(run, name)[n - 1], test.y)
@@ -59,7 +59,7 @@ def _average(run: Run, name: str, n: int, folder: Path) -> Figures:
 
 
 def average_accuracy(run: Run, name: str, n: int) -> float:
-    """That of the averaged predictions of the first `n` networks, on test data."""
+    """The test accuracy of the averaged predictions of the first `n` networks."""
     test = run.parts.task.test
     return float(calibration(_averages(run, name)[n - 1], test.y)["accuracy"])
 
@@ -72,7 +72,7 @@ def _on_validation(run: Run, name: str, n: int) -> float:
 
 
 def _diversity(run: Run, name: str, folder: Path) -> Figures:
-    """`average`: of as many networks as the config averages at most."""
+    """Diversity; `average` is over the most networks that the config averages."""
     p, n, test = _probabilities(run, name), max(run.config.averages), run.parts.task.test
     return {
         "average": average_accuracy(run, name, n),
@@ -100,7 +100,7 @@ def _few(run: Run, name: str) -> Weights:
 
 
 def _mean_weights(run: Run, name: str) -> Weights:
-    """One network, stacked: the mean of aligned canonical forms, brought back to their geometry."""
+    """One network, stacked: the mean of aligned canonical forms, projected to their manifold."""
     form = run.parts.quotient
     mean = jax.tree.map(lambda a: a.mean(0), aligned(run, _few(run, name)))
     network = form.decode(form.manifold().project(mean))

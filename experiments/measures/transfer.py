@@ -1,8 +1,8 @@
 """A flow over networks of one task, used for another task and for other widths.
 
-For the other task its samples are guided by that task's loss, and trained plainly for as many
-gradients, beside other initial weights. For the flow's own task networks of other widths are
-drawn, without training anything again.
+For the other task its samples are guided by that task's loss, or trained plainly with as many
+gradients, and compared with other initial weights. For the flow's own task, networks of other
+widths are drawn without training again.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ from wfm.flows import Flow, Integrator, euler
 from wfm.weights import Weights, WeightSpec
 from wfm.zoo import Schedule
 
-MOMENTUM = 0.9  # of plain training, as that of the zoo
+MOMENTUM = 0.9  # of plain training, as for the zoo
 Judge = Callable[[Weights], Figures]
 
 
 def check(run: Run) -> None:
-    """Refuse tasks and networks between which nothing can be transferred."""
+    """Refuse tasks and networks between which transfer is impossible."""
     Lab(run)
 
 
@@ -61,7 +61,7 @@ class Lab:
             )
 
     def points(self) -> Iterator[Point]:
-        """Those of the other task, then those of every width."""
+        """Points of the other task, then points of every width."""
         yield from self._part("task", self.other, self._native, self._initial, tuple(GUIDED_AT))
         for wide in self.wide:
             start = cache(partial(self._widened, wide))
@@ -78,7 +78,7 @@ class Lab:
         judge = self._judge(of)
 
         def point(way: str, gradients: int, setting: float, make: Callable[[], Weights]) -> Point:
-            """`gradients`: those of its task that each network has had; `setting`: their scale."""
+            """`gradients`: how many of its task each network has used; `setting`: their scale."""
             at = {"part": part, "way": way, "width": of.config.hidden[0]}
             at |= {"gradients": gradients, "setting": setting}
             return Point(at, lambda folder: judge(make()))
@@ -99,7 +99,7 @@ class Lab:
                     yield point(way, n, rate, partial(self._train, of, first, rate, n))
 
     def _judge(self, of: Parts) -> Judge:
-        """Quality, and novelty where it is a question: other tasks and widths are new anyway."""
+        """Quality, and novelty where it matters: other tasks and widths are new anyway."""
         if of.config == self.own.config:
             return partial(judge, self.run)
         return partial(quality, of.network, of.task)
@@ -119,7 +119,7 @@ class Lab:
         scale: float,
         place: str,
     ) -> Weights:
-        """Samples in `steps` guided Euler steps, one gradient each, or as the config says."""
+        """Samples in `steps` guided Euler steps, one gradient each, or as configured."""
         how = of.sampling
         if scale:
             rate = GUIDANCE_RATES[self.run.config.sampling.guidance_rate]
@@ -132,7 +132,7 @@ class Lab:
         return how.sampler(start(), of.form)(self.own.keys["sampling"])
 
     def _train(self, of: Parts, initial: Callable[[], Weights], rate: float, steps: int) -> Weights:
-        """Networks after gradient steps whose rate goes as that of the zoo, for as many."""
+        """Networks after gradient steps with the zoo's schedule of rates over `steps`."""
         zoo = of.config.zoo
         batch = self.run.config.sampling.guidance_batch
         schedule = Schedule(batch_size=batch, same_batches=zoo.same_batches)
@@ -179,10 +179,10 @@ class Lab:
 
 
 def side_by_side(own: WeightSpec, wide: WeightSpec, samples: Weights) -> Weights:
-    """Baseline: neurons of as many networks as fill a width, their outputs averaged.
+    """Baseline: neurons of as many networks as fill a width, with averaged outputs.
 
-    For networks of one hidden layer: each begins with its own neurons and goes on with those of
-    the networks that follow it; where the width is no multiple, the last gives some of its own.
+    For networks with one hidden layer: each begins with its own neurons and continues with those of
+    the networks that follow it. If the width is not a multiple, the last gives only some neurons.
     """
     first, bias, last, offset = (samples[name] for name in own.arrays)
     n, width = len(offset), wide.groups["h1"].size

@@ -1,7 +1,7 @@
 """Objects as JSON and arrays, and back.
 
-Numbers, strings and None are themselves. All else is an object with one key, which says what it
-is: `{"tuple": [...]}`, `{"array": name}`, `{"wfm.manifolds.Sphere": {"shape": ...}}`.
+Numbers, strings and None stay as they are. Anything else becomes an object whose one key says
+what it is: `{"tuple": [...]}`, `{"array": name}`, `{"wfm.manifolds.Sphere": {"shape": ...}}`.
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ Arrays = dict[str, np.ndarray]
 
 @runtime_checkable
 class Described(Protocol):
-    """An object that says itself what it is made from; others are made from their fields.
+    """An object that describes what it is made from; other objects are described by their fields.
 
-    It raises `ValueError` where that cannot be saved. Its class is called with the parts by their
-    names, or, where it has one, its class method `made_from`.
+    It raises `ValueError` if it cannot be saved. To rebuild it, its class, or its class method
+    `made_from` if it has one, is called with the parts by name.
     """
 
     def describe(self) -> Mapping[str, Any]: ...
@@ -35,8 +35,8 @@ class Described(Protocol):
 class Classes:
     """The classes that may be written and read: public ones of the named `packages`.
 
-    Of those, modules of equinox, and others that are `Described`. No other name is looked up, and
-    nothing but their constructors called.
+    Only equinox modules and classes that are `Described` count. No other name is looked up, and
+    only constructors are called.
     """
 
     packages: tuple[str, ...]
@@ -58,13 +58,13 @@ class Classes:
 
 
 def encode(value: Any, where: str, classes: Classes) -> tuple[Any, Arrays]:
-    """What JSON can hold of `value`, and the arrays in it, by their places in `where`."""
+    """The JSON of `value`, and the arrays in it by their place under `where`."""
     encoder = _Encoder(classes)
     return encoder.encode(value, where), encoder.arrays
 
 
 class _Encoder:
-    """Collects arrays on its way through an object."""
+    """Collects the arrays of an object while it encodes it."""
 
     def __init__(self, classes: Classes):
         self.classes = classes
@@ -124,7 +124,7 @@ def _parts(value: Any, where: str) -> Mapping[str, Any] | None:
 
 
 def decode(value: Any, arrays: Mapping[str, np.ndarray], classes: Classes) -> Any:
-    """The inverse of `encode`. Raises `ValueError` for classes that are not there."""
+    """The inverse of `encode`. Raises `ValueError` for unknown classes."""
     if isinstance(value, list):
         return [decode(v, arrays, classes) for v in value]
     if not isinstance(value, dict):

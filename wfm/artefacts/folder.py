@@ -1,4 +1,4 @@
-"""Folders with a JSON file and its arrays: written whole or not at all, checked when read."""
+"""Folders with a JSON file and its arrays, written completely or not at all, checked when read."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ ARRAYS = "parameters.safetensors"
 def write(folder: str | Path, name: str, objects: Mapping[str, Any], classes: Classes) -> None:
     """Write `objects` to a folder: `name`.json, and their arrays in `parameters.safetensors`.
 
-    An older artefact of this name is replaced. Raises `ValueError` for what cannot be saved, and
-    for folders that hold other files.
+    An older artefact of this name is replaced. Raises `ValueError` for objects that cannot be saved
+    and for folders that hold other files.
     """
     folder = Path(folder).absolute()
     encoded = {key: encode(value, key, classes) for key, value in objects.items()}
     arrays = {place: a for _, found in encoded.values() for place, a in found.items()}
     for value, found in encoded.values():
-        decode(value, found, classes)  # so that what is written can be read
+        decode(value, found, classes)  # ensures that it can be read
     content = {
         "versions": {package: version(package) for package in ("wfm", "jax")},
         "arrays": digest(arrays),
@@ -45,7 +45,7 @@ def write(folder: str | Path, name: str, objects: Mapping[str, Any], classes: Cl
 
 
 def read(folder: str | Path, name: str, classes: Classes, key: str) -> Any:
-    """What `write` wrote under `key`. Raises `ValueError` where that cannot be read."""
+    """What `write` wrote under `key`. Raises `ValueError` if it cannot be read."""
     record = _record(Path(folder) / f"{name}.json", name)
     content = record.get("content") or {}
     if record.get("digest") != _digest_of_json(content):
@@ -58,7 +58,7 @@ def read(folder: str | Path, name: str, classes: Classes, key: str) -> Any:
 
 
 def _record(path: Path, name: str) -> dict[str, Any]:
-    """The JSON of a format that can be read."""
+    """The JSON of the file, if its format can be read."""
     if not path.is_file():
         raise UserError(f"there is no saved {name} in {path.parent}: {path.name} is missing")
     try:
@@ -75,7 +75,7 @@ def _record(path: Path, name: str) -> dict[str, Any]:
 
 
 def _arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
-    """The arrays, if they are those that were saved."""
+    """The arrays, if they are the ones that were saved."""
     if not path.is_file():
         raise UserError(f"{path} is missing; copy the folder as a whole")
     try:
@@ -88,7 +88,7 @@ def _arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
 
 
 def _check_free(folder: Path, ours: set[str]) -> None:
-    """Raise `ValueError` unless nothing is there, or an artefact that may be replaced."""
+    """Raise `ValueError` unless the folder is free or holds an artefact that may be replaced."""
     if folder.is_file():
         raise UserError(f"{folder} is a file where a folder is to be; choose another name")
     others = sorted({path.name for path in folder.glob("*")} - ours)

@@ -1,4 +1,4 @@
-"""How much worse than two networks are those on the way between them?"""
+"""How much worse than two networks are the networks between them?"""
 
 import math
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ def barriers(
 
     max over `times` t of L(γ(t)) - (1 - t) L(γ(0)) - t L(γ(1)), where γ is the geodesic of
     `space` between the two (Frankle et al. 2020, Entezari et al. 2022: the straight line) and L the
-    mean loss on `split`; negative where networks on the way are better. With `matching`, the
-    second network of each pair is aligned to the first before. Networks that hold NaN or infinity,
-    or put it out, have NaN for their barriers, and a warning names them.
+    mean loss on `split`. Negative values mean that networks in between are better. With `matching`,
+    the second network of each pair is first aligned to the first. If the weights or outputs of a
+    network contain NaN or infinity, its barriers are NaN, and a warning names it.
     """
     spec.check(points, batch_dims=1)
     n = len(next(iter(points.values())))
@@ -62,7 +62,7 @@ def barriers(
 def mean_over_pairs(matrix: Float[Array, "n n"]) -> dict[str, float]:
     """`mean` over pairs, and its standard `error` over networks (the jackknife's).
 
-    Networks with NaN on the diagonal have no figures and are left out, with a warning.
+    Networks with NaN on the diagonal are left out, with a warning.
     """
     good = jnp.isfinite(jnp.diagonal(matrix))
     warn_of(good, "networks' figures", "they are left out of the mean")

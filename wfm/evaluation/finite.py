@@ -1,4 +1,4 @@
-"""Networks whose weights or outputs are not numbers: found, named, and kept out of averages."""
+"""Networks with NaN or infinite weights or outputs: found, named, and left out of averages."""
 
 import warnings
 
@@ -11,25 +11,25 @@ from wfm.checks import numbers, some
 
 
 def finite_rows(stacked: PyTree[Array]) -> Bool[Array, " n"]:
-    """Which of the stacked things have finite entries only, in all their arrays."""
+    """Which of the stacked rows have only finite entries, in all arrays."""
     each = [jnp.isfinite(a).reshape(len(a), -1).all(1) for a in jax.tree.leaves(stacked)]
     return jnp.stack(each).all(0)
 
 
 def for_rows(good: Bool[Array, " n"], like: Array) -> Bool[Array, "n ..."]:
-    """`good` with the axes of `like`, to choose rows by."""
+    """`good` with the axes of `like`, for choosing rows."""
     return good.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def only_where(good: Bool[Array, " n"], stacked: PyTree[Array], other: float) -> PyTree[Array]:
-    """The stacked arrays, with `other` for every entry of the rows that are not good."""
+    """The stacked arrays, with `other` in place of all entries of rows that are not good."""
     return jax.tree.map(lambda a: jnp.where(for_rows(good, a), a, other), stacked)
 
 
 def warn_of(
     good: Bool[Array, " n"], what: str, outcome: str, fault: str = "hold NaN or infinity"
 ) -> None:
-    """Name the rows that are not good; silent within compiled code."""
+    """Warn of the rows that are not good, by name; silent in compiled code."""
     read = numbers(good)
     if read is not None and not read.all():
         rows = np.flatnonzero(~read).tolist()

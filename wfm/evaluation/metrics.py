@@ -1,7 +1,7 @@
 """How well networks do their task.
 
-Networks that put out NaN or infinity have no figures: theirs are NaN, their class is `NO_CLASS`,
-and a warning names them.
+Networks whose outputs contain NaN or infinity have NaN as figures and `NO_CLASS` as class, and a
+warning names them.
 """
 
 from functools import partial
@@ -48,7 +48,7 @@ def predictions(spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]) ->
 def logits(
     spec: WeightSpec, weights: Weights, x: Float[Array, "m ..."]
 ) -> Float[Array, "n m classes"]:
-    """What each stacked network puts out for each input."""
+    """The outputs of each stacked network for each input."""
     spec.check(weights, batch_dims=1)
     return in_chunks(lambda ws: _outputs(spec, ws, x), weights, CHUNK)
 

@@ -1,4 +1,4 @@
-"""Are generated networks new, or copies of the ones they were learned from?"""
+"""Are generated networks new, or copies of the training networks?"""
 
 import math
 import warnings
@@ -22,16 +22,16 @@ PAIRS = 1024  # aligned at a time
 
 
 class Nearest:
-    """Training networks, prepared for asking how far other networks are from them.
+    """Training networks, prepared for measuring how far other networks are from them.
 
     Distances are geodesic, between canonical forms, after aligning the pair: those of the
-    quotient by permutations and rescalings. Aligning every pair would take long, so only the
-    `candidates` that are nearest once all are aligned to one common `reference`, a point of
-    `form`, are aligned in pairs. `excess` measures what that misses.
+    quotient by permutations and rescalings. Aligning every pair would take long. So all networks
+    are first aligned to one common `reference`, a point of `form`, and only the `candidates`
+    nearest to each are then aligned in pairs. `excess` measures the resulting error.
 
-    Where the form keeps a symmetry (`symmetries_left`) a warning says that distances are upper
-    bounds only. Networks that hold NaN or infinity have distance NaN, or are left out of the
-    training networks, and a warning names them.
+    If the form keeps a symmetry (`symmetries_left`), a warning says that distances are only upper
+    bounds. Networks that contain NaN or infinity have distance NaN, or are left out of the training
+    networks, and a warning names them.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Nearest:
         self._nearest = jax.jit(jax.vmap(self._distance, in_axes=(0, 0, None)))
 
     def align(self, weights: Weights) -> Weights:
-        """Canonical forms of stacked networks, aligned to the common one."""
+        """Canonical forms of stacked networks, aligned to the reference."""
         good = finite_rows(weights)
         points = _encode_all(self.form, only_where(good, weights, 1.0))
         aligned = align_all(self.form.spec, self.reference, points, self.matching)[0]
@@ -73,9 +73,9 @@ class Nearest:
         return self._of(self.align(weights), self.candidates)
 
     def excess(self, weights: Weights) -> Float[Array, " k"]:
-        """What `distances` has too much, relatively: against aligning all pairs.
+        """The relative excess of `distances` over the distances from aligning all pairs.
 
-        Takes as many alignments as there are training networks, for each of `weights`: give a few.
+        This takes one alignment per training network for each of `weights`: give only a few.
         """
         aligned = self.align(weights)
         exact = self._of(aligned, len(self._flat))
@@ -116,13 +116,13 @@ def stack_flat(points: Weights) -> Float[Array, "n weights"]:
 
 
 def _squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """From differences, for a² + b² − 2ab has no digits left where points are near each other."""
+    """From differences, because a² + b² − 2ab loses all digits where points are close."""
     to_all = lambda x: ((x[None] - b) ** 2).sum(1)  # noqa: E731
     return jax.lax.map(to_all, a)
 
 
 def with_noise(weights: Weights, key: Key[Array, ""], scale: float = 0.1) -> Weights:
-    """Baseline: stacked networks plus noise, of `scale` times each array's root mean square."""
+    """Baseline: stacked networks plus noise of `scale` times the root mean square of each array."""
     keys = jax.random.split(key, len(weights))
     return {
         name: a + scale * jnp.sqrt(jnp.mean(a**2)) * jax.random.normal(k, a.shape)
@@ -131,15 +131,15 @@ def with_noise(weights: Weights, key: Key[Array, ""], scale: float = 0.1) -> Wei
 
 
 def averaged_pairs(form: WeightForm, weights: Weights, key: Key[Array, ""]) -> Weights:
-    """Baseline: every stacked network moved half-way to another one, after aligning that."""
+    """Baseline: every stacked network moved half-way to another one that is aligned to it."""
     manifold = form.manifold()
     return _of_pairs(form, lambda a, b, _: manifold.geodesic(a, b, 0.5), weights, key)
 
 
 def crossed_pairs(form: WeightForm, weights: Weights, key: Key[Array, ""]) -> Weights:
-    """Baseline: every stacked network, each hidden neuron by a coin from another, aligned one.
+    """Baseline: stacked networks whose hidden neurons come at random from them or an aligned one.
 
-    A neuron brings its incoming weights and bias, and what it sends to the outputs.
+    A neuron brings its incoming weights and bias, and its weights to the outputs.
     """
     spec, manifold = form.spec, form.manifold()
 
@@ -167,7 +167,7 @@ def _of_pairs(
     weights: Weights,
     key: Key[Array, ""],
 ) -> Weights:
-    """A network of each of the stacked ones and of another, from their aligned points."""
+    """One network per stacked network, made from its aligned point and that of another."""
     n = len(next(iter(weights.values())))
     partner = (jnp.arange(n) + jax.random.randint(key, (n,), 1, max(n, 2))) % n
 
@@ -182,11 +182,11 @@ def _of_pairs(
 def smallest_disagreement(
     classes: Int[Array, "n m"], training: Int[Array, "k m"]
 ) -> Float[Array, " n"]:
-    """Share of inputs classified otherwise than by the training network that agrees most.
+    """Share of inputs classified differently from the training network that agrees most.
 
-    Novelty in function space, for weights that no data reach make distances look large. Networks
-    that have no class for an input (`predictions` gives −1) have NaN, or are left out of the
-    training networks, and a warning names them.
+    This is novelty in function space; weights that no data reach inflate distances. Networks
+    without a class for an input (`predictions` gives −1) have NaN, or are left out of the training
+    networks, and a warning names them.
     """
     known, good = (training >= 0).all(1), (classes >= 0).all(1)
     warn_of(known, "training networks", "they are left out", NO_CLASS)
@@ -198,9 +198,9 @@ def smallest_disagreement(
 
 
 def median_ratio(a: Float[Array, " n"], b: Float[Array, " m"]) -> float:
-    """Median of `a` over median of `b`, `nan` where that is 0.
+    """Median of `a` divided by median of `b`, `nan` if the latter is 0.
 
-    NaN are left out, with a warning.
+    NaN values are left out, with a warning.
     """
     good = [jnp.isfinite(x) for x in (a, b)]
     for finite in good:
@@ -235,7 +235,7 @@ def ratio_error(
 
 
 def _median_of_many(values: Float[Array, " n"], times: Int[Array, " n"]) -> Float[Array, ""]:
-    """The median of values of which each comes so many times."""
+    """The median of `values`, each repeated as often as `times` says."""
     order = jnp.argsort(values)
     upto = jnp.cumsum(times[order])
     total = upto[-1]

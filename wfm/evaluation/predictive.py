@@ -1,4 +1,4 @@
-"""What networks predict together: averages over them, and how far they differ."""
+"""What networks predict together: averages over networks, and how much they differ."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from wfm.evaluation.finite import finite_rows, only_where, warn_of
 
-GRID = 128  # places where kernel densities are taken
+GRID = 128  # points at which kernel densities are evaluated
 
 
 def model_averages(p: Float[Array, "n m classes"]) -> Float[Array, "n m classes"]:
@@ -26,8 +26,8 @@ def divergences(p: Float[Array, "n m classes"]) -> Float[Array, "n n"]:
     """Jensen–Shannon divergence of each pair of networks, in nats, averaged over the inputs.
 
     H((p + q)/2) − (H(p) + H(q))/2 (Lin 1991, IEEE Transactions on Information Theory 37(1),
-    equation 4.1), of categorical distributions, exactly. It lies between 0 and log 2. Networks
-    without finite probabilities have NaN, and a warning names them.
+    equation 4.1), exact for categorical distributions, between 0 and log 2. Networks without finite
+    probabilities have NaN, and a warning names them.
     """
     warn_of(finite_rows(p), "networks' probabilities", "their divergences are NaN")
     of_one = jax.jit(lambda q: jax.lax.map(lambda r: _divergence(q, r).mean(), p))
@@ -37,10 +37,11 @@ def divergences(p: Float[Array, "n m classes"]) -> Float[Array, "n n"]:
 def kernel_divergences(p: Float[Array, "n m classes"]) -> Float[Array, "n n"]:
     """Jensen–Shannon divergence of each pair of networks' distributions of outputs, in nats.
 
-    Of each class's probability over all inputs, as a Gaussian kernel density with the bandwidth of
-    Scott (1992, Multivariate Density Estimation) on a grid of [0, 1], averaged over the classes.
-    It does not see which input has which output, so it is far below `divergences`. Erdogan (2025,
-    arXiv 2504.03710) gives one with kernel densities, but does not say of what.
+    For each class, the distribution of its probability over inputs is a Gaussian kernel density
+    with the bandwidth of Scott (1992, Multivariate Density Estimation) on a grid of [0, 1]; the
+    result is the mean over classes. It does not see which input has which output, so it is far
+    below `divergences`. Erdogan (2025, arXiv 2504.03710) uses kernel densities too, but does not
+    say of what.
     """
     grid = jnp.linspace(0, 1, GRID)
 
@@ -57,8 +58,8 @@ def _divergence(
 ) -> Float[Array, "..."]:
     """Jensen–Shannon divergence without differences of nearly equal numbers.
 
-    With m = (p + q)/2 and x = (q − p)/(q + p) it is Σ m/2 [(1+x) log(1+x) + (1−x) log(1−x)], of
-    which every term is positive, and for small x that bracket is 2x artanh x + log(1 − x²).
+    With m = (p + q)/2 and x = (q − p)/(q + p) it is Σ m/2 [(1+x) log(1+x) + (1−x) log(1−x)], where
+    every term is positive. For small x the bracket is 2x artanh x + log(1 − x²).
     """
     total = p + q
     x = (q - p) / jnp.where(total > 0, total, 1)

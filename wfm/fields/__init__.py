@@ -1,4 +1,4 @@
-"""Vector-field networks."""
+"""Networks that represent vector fields."""
 
 from wfm.fields.full_transformer import FullTransformer
 from wfm.fields.functional import Bound, functional

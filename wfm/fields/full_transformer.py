@@ -14,7 +14,7 @@ from wfm.fields.updates import EdgeMLP, NodeMLP, edge_norm
 class FullLayer(nnx.Module):
     """Attention of every node to all nodes, then updates of nodes and of all pairs.
 
-    An edge is updated from itself, its reverse and its two nodes.
+    The update of an edge uses the edge itself, its reverse and its two nodes.
     """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
@@ -46,7 +46,7 @@ class FullLayer(nnx.Module):
 
 
 class FullTransformer(GraphField):
-    """Attention between all neurons, modulated by the edges between them, if only by their place.
+    """Attention between all neurons, modulated by the edges between them, even without weights.
 
     Diao & Loynd (2023, arXiv 2210.05062), as Kofinas et al. (2024, arXiv 2403.12143) and Erdogan
     (2025, arXiv 2504.03710) use it. Cost grows with the number of pairs of neurons.

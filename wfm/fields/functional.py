@@ -1,4 +1,4 @@
-"""From an NNX module to a pure function of its parameters."""
+"""Turning an NNX module into a pure function of its parameters."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,10 +15,10 @@ from wfm.manifolds import Point
 
 
 class Bound(eqx.Module):
-    """The field `(t, x)` that a module is at given parameters, which are the leaves of this pytree.
+    """The field `(t, x)` of a module at given parameters, which are the leaves of this pytree.
 
-    So transformations take it as it is: `jax.grad` reaches the parameters, and `jax.jit` compiles
-    one program for all their values. Modules of one architecture have equal `definition`s.
+    Transformations therefore take it as it is: `jax.grad` reaches the parameters, and `jax.jit`
+    compiles one program for all their values. Modules of one architecture have equal `definition`s.
     """
 
     definition: nnx.GraphDef = eqx.field(static=True)
@@ -29,7 +29,7 @@ class Bound(eqx.Module):
         return nnx.merge(self.definition, self.params)(t, x)
 
     def describe(self) -> dict[str, Any]:
-        """What the module is made from, and the parameters by their places in it."""
+        """What the module is made from, and its parameters by their place in it."""
         named = jax.tree_util.tree_leaves_with_path(self.params)
         return {
             "module": nnx.merge(self.definition, self.params),

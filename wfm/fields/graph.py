@@ -14,8 +14,8 @@ from wfm.weights import Weights, WeightSpec
 
 GLOBAL = "global"
 
-Nodes = Float[Array, "nodes width"]  # all sets of nodes below each other
-Edges = Float[Array, "edges width"]  # all blocks of edges below each other, a row for each edge
+Nodes = Float[Array, "nodes width"]  # all sets of nodes, stacked
+Edges = Float[Array, "edges width"]  # all blocks of edges, stacked, one row per edge
 
 Block = tuple[str, str]
 NodeFeatures = dict[str, Float[Array, "_ _"]]
@@ -26,11 +26,11 @@ EdgeFeatures = dict[Block, Float[Array, "_ _ _"]]
 class WeightGraph:
     """Neurons as nodes, weights as the channels of nodes and of edges between them.
 
-    An array with two labelled axes is a dense block of edges, one with a single label gives node
-    channels, its other axes being channels too. With `fold`, groups that cannot be permuted
-    (inputs, outputs) have no nodes: their axes become channels of the neurons they touch. What
-    then touches no neuron at all, such as a folded network's output biases, are the channels of
-    one global node, which has an edge without weights to every other.
+    An array with two labelled axes is a dense block of edges; an array with a single label gives
+    node channels. Other axes are channels too. With `fold`, groups that cannot be permuted (inputs,
+    outputs) have no nodes: their axes become channels of the neurons they touch. Whatever then
+    touches no neuron, such as a folded network's output biases, becomes channels of one global
+    node, which has an edge without weights to every other node.
     """
 
     spec: WeightSpec
@@ -43,7 +43,7 @@ class WeightGraph:
 
     @cached_property
     def labels(self) -> tuple[tuple, tuple]:
-        """The labels that the graph is made from: all that tells it from others of its class."""
+        """The labels that the graph is made from, which distinguish it from others of its class."""
         groups = tuple((name, g.size, g.permutable) for name, g in self.spec.groups.items())
         return groups, tuple((name, tuple(axes)) for name, axes in self.spec.arrays.items())
 
@@ -82,18 +82,18 @@ class WeightGraph:
 
     @cached_property
     def node_channels(self) -> dict[str, int]:
-        """Weights at every node of each set."""
+        """Number of weights at every node of each set."""
         return {name: self._channels(() if name == GLOBAL else (name,)) for name in self.sizes}
 
     @cached_property
     def edge_channels(self) -> dict[Block, int]:
-        """Weights on every edge of each block (from, to)."""
+        """Number of weights on every edge of each block (from, to)."""
         keys = [tuple(self._nodes_of(name).values()) for name in self.spec.arrays]
         blocks = {key: self._channels(key) for key in keys if len(key) == 2}
         return blocks | {key: 0 for key in self._without_weights() if key not in blocks}
 
     def _without_weights(self) -> list[Block]:
-        """Blocks of edges that are there for nodes to hear of each other."""
+        """Blocks of edges that only connect nodes, without weights."""
         return [(GLOBAL, name) for name in self.sizes if GLOBAL in self.sizes and name != GLOBAL]
 
     @property
@@ -141,11 +141,11 @@ class WeightGraph:
             start = stop
         return weights
 
-    # All nodes, and all edges, in one array each: what treats every node or edge alike then works
-    # on one large matrix instead of on many small ones, and compiles as one operation.
+    # All nodes, and all edges, are in one array each. Code that treats all of them alike then works
+    # on one large matrix instead of many small ones, and compiles as one operation.
 
     def pack_nodes(self, nodes: NodeFeatures) -> Float[Array, "nodes channels"]:
-        """All sets of nodes below each other."""
+        """All sets of nodes, stacked."""
         return jnp.concatenate([nodes[name] for name in self.sizes])
 
     def unpack_nodes(self, nodes: Float[Array, "nodes channels"]) -> NodeFeatures:
@@ -154,7 +154,7 @@ class WeightGraph:
         return dict(zip(self.sizes, jnp.split(nodes, stops), strict=True))
 
     def pack_edges(self, edges: EdgeFeatures) -> Float[Array, "edges channels"]:
-        """All blocks of edges below each other, a row for each edge."""
+        """All blocks of edges, stacked, one row per edge."""
         return jnp.concatenate([edges[b].reshape(-1, edges[b].shape[-1]) for b in self.blocks])
 
     def unpack_edges(self, edges: Float[Array, "edges channels"]) -> EdgeFeatures:
@@ -168,7 +168,7 @@ class WeightGraph:
         }
 
     def pairs(self, of_sender: Nodes, of_receiver: Nodes) -> Edges:
-        """For each edge, the features of the two nodes that it joins, added."""
+        """For each edge, the sum of the features of its two nodes."""
         s, r = self.unpack_nodes(of_sender), self.unpack_nodes(of_receiver)
         return self.pack_edges({(a, b): s[a][:, None] + r[b][None] for a, b in self.blocks})
 
@@ -177,7 +177,7 @@ class WeightGraph:
 class CompleteGraph(WeightGraph):
     """Every node joined to every node, in both directions and itself included.
 
-    Edges are packed as the rows of a matrix of (from, to), the nodes in the order of `sizes`.
+    Edges are packed as the rows of a matrix of (from, to), with nodes in the order of `sizes`.
     """
 
     def _without_weights(self) -> list[Block]:

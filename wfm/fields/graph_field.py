@@ -1,4 +1,4 @@
-"""What all vector fields on the graph of a network's weights share."""
+"""The common part of all vector fields on the graph of a network's weights."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Protocol
@@ -16,7 +16,7 @@ from wfm.weights import Group, Weights, WeightSpec
 
 
 class Layer(Protocol):
-    """One round of updates of all nodes and edges, which are packed as the graph packs them."""
+    """One round of updates of all nodes and edges, packed as in the graph."""
 
     def __call__(self, graph: WeightGraph, nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]: ...
 
@@ -24,17 +24,17 @@ class Layer(Protocol):
 class GraphField(nnx.Module):
     """Vector field over weights: encoders, layers of one kind, and heads for each set of weights.
 
-    A final class says which `layer` it stacks, made by `layer(width, rngs=rngs)`, and which
-    `graph` the layers work on.
+    A final class gives the `layer` that it stacks, made by `layer(width, rngs=rngs)`, and the
+    `graph` that the layers work on.
 
-    `spec`: the architecture of the weights (a `WeightForm`'s `spec`). `width`, `depth`: features
-    of each node and edge, number of layers. `fold`: see `WeightGraph`. `own_embedding`: groups
-    whose neurons get an embedding each, by default those with a fixed order; the field is
-    equivariant to permutations of all other groups. `unit`: typical size of the entries of each
-    array, which its inputs are divided and its outputs multiplied by. `dtype`: of the layers'
+    `spec`: the architecture of the weights (a `WeightForm`'s `spec`). `width`, `depth`: the number
+    of features of each node and edge, and of layers. `fold`: see `WeightGraph`. `own_embedding`:
+    groups whose neurons get one embedding each, by default those with a fixed order; the field is
+    equivariant to permutations of all other groups. `unit`: the typical size of the entries of each
+    array, by which inputs are divided and outputs multiplied. `dtype`: the type of the layers'
     features and products, such as `jnp.bfloat16`; parameters, encoders and heads stay as they are.
 
-    The parameters fit every size of the groups that have nodes but no embeddings of their own.
+    The parameters fit any size of groups that have nodes but no embeddings of their own.
     """
 
     layer: ClassVar
@@ -99,7 +99,7 @@ class GraphField(nnx.Module):
             {name: self.node_encoders[name](a, time) for name, a in raw_nodes.items()}
         )
         encoded = {b: self.edge_encoders[_name(b)](a, time) for b, a in raw_edges.items()}
-        # A network without hidden neurons, folded, is one node without edges.
+        # A folded network without hidden neurons is one node without edges.
         edges = graph.pack_edges(encoded) if encoded else jnp.zeros((0, nodes.shape[-1]))
         nodes, edges = self._through_layers(nodes, edges)
         n, e = graph.unpack_nodes(nodes), graph.unpack_edges(edges)
@@ -110,7 +110,7 @@ class GraphField(nnx.Module):
         return {name: a * unit.get(name, 1.0) for name, a in out.items()}
 
     def _through_layers(self, nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
-        # A loop and not a scan, which would copy all that the gradient needs into stacked arrays.
+        # A loop, because a scan would copy all that the gradient needs into stacked arrays.
         definition, stacked = nnx.split(self.layers)
         leaves, structure = jax.tree.flatten(stacked)
         of_layers = zip(*[jnp.split(a.astype(self.dtype), self.depth) for a in leaves], strict=True)
@@ -121,7 +121,7 @@ class GraphField(nnx.Module):
         return n.astype(nodes.dtype), e.astype(edges.dtype)
 
     def describe(self) -> dict[str, Any]:
-        """What `made_from` makes a field of this kind from."""
+        """The arguments from which `made_from` makes a field of this kind."""
         return {
             "labels": self.graph.labels,
             "width": self.width,
@@ -134,9 +134,9 @@ class GraphField(nnx.Module):
 
     @classmethod
     def made_from(cls, labels: tuple[tuple, tuple], **options: Any) -> "GraphField":
-        """A field of that kind, with shapes in the place of parameters.
+        """A field of this kind, with shapes in place of parameters.
 
-        The graph needs no more of an architecture than its labels, so its function is not kept.
+        The graph needs only the labels of an architecture, so its function is not kept.
         """
         groups, arrays = labels
         spec = WeightSpec(
@@ -159,7 +159,7 @@ class _Encoder(nnx.Module):
     """Features of a set of nodes or edges: weights, position and time."""
 
     def __init__(self, channels: int, positions: int, width: int, *, rngs: nnx.Rngs):
-        # Sets of one kind tell each other apart by this embedding, which is therefore not small.
+        # This embedding distinguishes sets of one kind, and is therefore not small.
         self.position = nnx.Param(jax.random.normal(rngs.params(), (positions, width)))
         self.time = nnx.Linear(width, width, use_bias=False, rngs=rngs)
         self.weights = nnx.Linear(channels, width, use_bias=False, rngs=rngs) if channels else None
@@ -174,10 +174,10 @@ class _Encoder(nnx.Module):
 
 
 class _Head(nnx.Module):
-    """Weights read off hidden features, plus the input weights times a gate that time opens.
+    """Weights read from hidden features, plus input weights times a time-dependent gate.
 
-    Starts as the identity. The gate passes the part of x_t that no prediction can know, which
-    `width` features could not carry where a node has many more channels.
+    It starts as the identity. The gate passes the part of x_t that no prediction can know, which
+    `width` features could not carry if a node has many more channels.
     """
 
     def __init__(self, channels: int, width: int, *, rngs: nnx.Rngs):

@@ -1,4 +1,4 @@
-"""Linear maps of edges, with a gradient that stays fast when examples are stacked."""
+"""Linear maps of edges, with a gradient that is fast for stacked examples too."""
 
 from functools import partial
 from typing import Any
@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 def rows_times(rows: Float[Array, "rows m"], kernel: Float[Array, "m n"]) -> Float[Array, "rows n"]:
     """`rows @ kernel`, with derivatives of every order and mode.
 
-    Left to itself, the gradient of stacked examples by their common kernel is one product over
-    two axes, for which XLA transposes all rows on a CPU. Here each example has a product of its
-    own, and their sum is taken.
+    By default, the gradient of stacked examples with respect to their common kernel is one product
+    over two axes, for which XLA transposes all rows on a CPU. Here each example has its own
+    product, and the products are summed.
     """
     return rows @ kernel
 
@@ -25,15 +25,15 @@ def _change(primals: tuple[Array, Array], changes: tuple[Any, Any]) -> tuple[Arr
     (rows, kernel), (of_rows, of_kernel) = primals, changes
     change = 0 if isinstance(of_rows, SymbolicZero) else of_rows @ kernel
     if not isinstance(of_kernel, SymbolicZero):
-        # A number that belongs to the rows keeps examples apart where they are stacked: the
-        # transpose of the product below is then one for each example, and that of `one *` a sum.
+        # A number that belongs to the rows keeps stacked examples apart: the transpose of the
+        # product below is then one product per example, and the transpose of `one *` is a sum.
         one = 1 + jax.lax.stop_gradient(rows[:0]).sum()
         change = change + rows @ (one * of_kernel)
     return rows @ kernel, change
 
 
 def _dot_general(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """`lax.dot_general` as `nnx.Linear` calls it."""
+    """`lax.dot_general`, as called by `nnx.Linear`."""
     return rows_times(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 

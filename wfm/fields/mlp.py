@@ -1,4 +1,4 @@
-"""A field without structure: the point as one flat vector."""
+"""A field without structure, on the point as one flat vector."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,11 +19,11 @@ from wfm.manifolds import Point
 class MLPField(nnx.Module):
     """A small fully connected network of time and flattened point, equivariant to nothing.
 
-    `like`: a point, for structure and size. `coordinates`: what the network reads
-    of the flat vector, such as cosine and sine where the entries are angles. `unit`: the typical
-    size of the entries of each part, a pytree of numbers like a point. Unless it has coordinates
-    of its own, every entry also reaches its output through a gate that time opens: `width`
-    features could not carry all of a longer vector.
+    `like`: a point, for structure and size. `coordinates`: what the network reads from the flat
+    vector, such as cosine and sine if the entries are angles. `unit`: the typical size of the
+    entries of each part, a pytree of numbers like a point. Unless the field has `coordinates`,
+    every entry also reaches its output through a time-dependent gate, because `width` features
+    could not carry all of a longer vector.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class MLPField(nnx.Module):
     ):
         flat, self.unravel = ravel_pytree(like)
         unit = jax.tree.map(lambda a: 1.0, like) if unit is None else unit
-        # Leaves and their structure, as what is no parameter must have a hash.
+        # Leaves and their structure, because everything but parameters must have a hash.
         self.unit = tuple(map(float, jax.tree.leaves(unit)))
         self.structure = jax.tree.structure(like)
         self.shapes = tuple((jnp.shape(a), jnp.result_type(a).name) for a in jax.tree.leaves(like))
@@ -61,7 +61,7 @@ class MLPField(nnx.Module):
         return jax.tree.map(jnp.multiply, self.unravel(out), unit)
 
     def describe(self) -> dict[str, Any]:
-        """What `made_from` makes a field of this kind from."""
+        """The arguments from which `made_from` makes a field of this kind."""
         if self.coordinates is not _as_they_are:
             raise UserError("the coordinates of an MLPField are code")
         shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in self.shapes]
@@ -75,7 +75,7 @@ class MLPField(nnx.Module):
 
     @classmethod
     def made_from(cls, like: Any, **options: Any) -> "MLPField":
-        """A field of that kind, with shapes in the place of parameters."""
+        """A field of this kind, with shapes in place of parameters."""
 
         def make() -> MLPField:
             zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)

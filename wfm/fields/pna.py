@@ -20,7 +20,7 @@ class PNALayer(nnx.Module):
 
     Corso et al. (2020, arXiv 2004.05718), equations 2 to 8: mean, standard deviation, maximum and
     minimum, each times identity, amplification and attenuation. Messages are linear in the edge
-    and its two nodes, with maps of their own for incoming and outgoing edges.
+    and its two nodes, with separate maps for incoming and outgoing edges.
     """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
@@ -69,7 +69,7 @@ class _Message(nnx.Module):
 def aggregate(
     graph: WeightGraph, to_receiver: EdgeFeatures, to_sender: EdgeFeatures
 ) -> Float[Array, "nodes aggregates"]:
-    """Mean, standard deviation, maximum and minimum of the messages that each node hears."""
+    """Mean, standard deviation, maximum and minimum of the messages that each node receives."""
     heard = {g: [] for g in graph.sizes}
     for s, r in graph.blocks:
         heard[r].append((to_receiver[s, r], 0))
@@ -78,7 +78,7 @@ def aggregate(
 
 
 def _aggregate(messages: list[tuple[Array, int]]) -> Float[Array, "nodes aggregates"]:
-    """Over all blocks of (messages, axis of the neighbours)."""
+    """Aggregates over all blocks of (messages, axis of the neighbours)."""
     count = sum(m.shape[axis] for m, axis in messages)
     mean = sum(m.sum(axis) for m, axis in messages) / count
     square = sum((m**2).sum(axis) for m, axis in messages) / count
@@ -91,7 +91,7 @@ def _aggregate(messages: list[tuple[Array, int]]) -> Float[Array, "nodes aggrega
 def scaled(
     graph: WeightGraph, aggregates: Float[Array, "nodes aggregates"]
 ) -> Float[Array, "nodes scaled"]:
-    """Aggregates as they are, amplified and attenuated by the node's number of neighbours."""
+    """Aggregates unscaled, amplified, and attenuated by the node's number of neighbours."""
     degrees = dict.fromkeys(graph.sizes, 0)
     for s, r in graph.blocks:
         degrees[s] += graph.sizes[r]

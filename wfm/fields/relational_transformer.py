@@ -35,11 +35,11 @@ class TransformerLayer(nnx.Module):
 
 
 class RelationalTransformer(GraphField):
-    """Attention between neurons that a weight joins, modulated by the weights between them.
+    """Attention between neurons joined by a weight, modulated by the weights between them.
 
     Diao & Loynd (2023, arXiv 2210.05062), on neural graphs as in Kofinas et al. (2024, arXiv
-    2403.12143). Every weight has one hidden state, which its two neurons attend through, each
-    with projections of its own. Cost grows with the number of weights.
+    2403.12143). Every weight has one hidden state, through which its two neurons attend, each with
+    its own projections. Cost grows with the number of weights.
     """
 
     layer = TransformerLayer
@@ -50,8 +50,8 @@ class _Attention(nnx.Module):
 
     With q_ij = n_i Qₙ + e_ij Qₑ, and k_ij, v_ij likewise from n_j (Diao & Loynd 2023, equations
     7 to 9), the logits q_ij·k_ij expand to n_i Qₙ·n_j Kₙ + e_ij·(e_ij Qₑ Kₑᵀ + n_i Qₙ Kₑᵀ +
-    n_j Kₙ Qₑᵀ): one product with a matrix for each edge instead of two; and values are projected
-    after they have been averaged, for each node and not for each edge.
+    n_j Kₙ Qₑᵀ): one matrix product per edge instead of two. Values are projected after averaging,
+    per node and not per edge.
     """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
@@ -71,7 +71,7 @@ class _Attention(nnx.Module):
         queries, keys = graph.unpack_nodes(query), graph.unpack_nodes(key)
         values, e = graph.unpack_nodes(self.value(nodes)), graph.unpack_edges(edges)
 
-        # For every set of nodes and each block at it: logits (node, neighbour), edges, values.
+        # For every set of nodes and each of its blocks: logits (node, neighbour), edges, values.
         receiving = {g: [] for g in graph.sizes}
         sending = {g: [] for g in graph.sizes}
         for s, r in graph.blocks:
@@ -86,14 +86,14 @@ class _Attention(nnx.Module):
 
 
 def _attend(receiving: list, sending: list, scale: float) -> tuple[Array, Array, Array]:
-    """Averages over one joint softmax: of values, of incoming and of outgoing edges."""
+    """Averages over one joint softmax: of values, incoming edges and outgoing edges."""
     blocks = receiving + sending
     stops = np.cumsum([logits.shape[1] for logits, _, _ in blocks])[:-1]
     shares = softmax(scale * jnp.concatenate([logits for logits, _, _ in blocks], 1), 1)
     shares = jnp.split(shares, stops, 1)
     values = [share @ v for share, (_, _, v) in zip(shares, blocks, strict=True)]
     n, zero = len(receiving), jnp.zeros_like(values[0])
-    # Edges lie as (sender, receiver): it is the shares, of which there are few, that are turned.
+    # Edges lie as (sender, receiver): only the shares, which are few, are transposed.
     received = [
         (p.T[..., None] * e).sum(0) for p, (_, e, _) in zip(shares, receiving, strict=False)
     ]
@@ -120,9 +120,9 @@ class EdgeProjections(nnx.Module):
         return (edges * (rows_times(edges, bilinear) + seen)).sum(-1, keepdims=True)
 
     def seen_by(self, query: Nodes) -> Nodes:
-        """n_i Qₙ Kₑᵀ, from n_i Qₙ of the node that looks."""
+        """n_i Qₙ Kₑᵀ, from n_i Qₙ of the node that attends."""
         return query @ self.key.kernel[...].T
 
     def seen_from(self, key: Nodes) -> Nodes:
-        """n_j Kₙ Qₑᵀ, from n_j Kₙ of the node that is looked at."""
+        """n_j Kₙ Qₑᵀ, from n_j Kₙ of the node attended to."""
         return key @ self.query.kernel[...].T

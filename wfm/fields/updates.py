@@ -1,4 +1,4 @@
-"""Updates of single nodes and single edges, which layers of all kinds share."""
+"""Updates of single nodes and single edges, shared by all kinds of layers."""
 
 import jax
 from flax import nnx
@@ -22,8 +22,7 @@ class NodeMLP(nnx.Module):
 class EdgeMLP(nnx.Module):
     """Update of an edge from itself and its two nodes, without building their concatenation.
 
-    `more`: what else enters the hidden layer of each edge. Biases are those of the nodes alone, of
-    which there are few.
+    `more`: what else enters the hidden layer of each edge. Only nodes, which are few, have biases.
     """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
@@ -44,5 +43,5 @@ class EdgeMLP(nnx.Module):
 
 
 def edge_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Normalises each edge; the maps that follow bring scales, and nodes bring offsets."""
+    """Normalises each edge; later maps provide scales, and nodes provide offsets."""
     return nnx.LayerNorm(width, use_bias=False, use_scale=False, rngs=rngs)

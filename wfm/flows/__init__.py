@@ -1,4 +1,4 @@
-"""Flow matching on any manifold; nothing here knows of weights."""
+"""Flow matching on any manifold; nothing here knows about weights."""
 
 from wfm.flows.coupling import (
     Coupling,

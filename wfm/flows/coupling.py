@@ -16,7 +16,7 @@ from wfm.priors import Prior
 
 
 class Coupling(eqx.Module):
-    """A way to pair data with draws of the prior; the one place that sees a batch as a whole."""
+    """A way to pair data with draws from the prior; only a coupling sees the whole batch."""
 
     independent: ClassVar[bool] = False  # whether x₀ says nothing about x₁
 
@@ -26,16 +26,16 @@ class Coupling(eqx.Module):
     ) -> tuple[Point, Point]:
         """Stacked x₀ and x₁ of a batch, for paths in `space`.
 
-        A batch is stacked points x₁, unless the coupling says otherwise.
+        A batch is stacked points x₁, unless the coupling defines it otherwise.
         """
 
     def given(self, batch: Any) -> tuple[Any, Any]:
-        """The stacked x₀, or `None` where they do not come with the data, and x₁ of a batch."""
+        """The stacked x₀ of a batch, or `None` if the data do not contain them, and its x₁."""
         return None, batch
 
 
 class Independent(Coupling):
-    """Fresh draws of the prior."""
+    """Fresh draws from the prior."""
 
     independent: ClassVar[bool] = True
 
@@ -46,7 +46,7 @@ class Independent(Coupling):
 
 
 class OptimalTransport(Coupling):
-    """Draws of the prior, assigned so that the sum of squared geodesic distances is least.
+    """Draws from the prior, assigned so that the sum of squared geodesic distances is minimal.
 
     Mini-batch optimal transport (Pooladian et al. 2023; Tong et al. 2024). All weights are equal,
     so the best plan is an assignment, and each draw is used once.
@@ -60,14 +60,14 @@ class OptimalTransport(Coupling):
 
 
 class EntropicTransport(Coupling):
-    """Draws of the prior, chosen for each x₁ by the entropic optimal plan (Cuturi 2013).
+    """Draws from the prior, chosen for each x₁ by the entropic optimal plan (Cuturi 2013).
 
     `epsilon` is the weight of the plan's entropy, in units of the mean squared distance of the
-    batch: near 0 the plan is that of `OptimalTransport`, for large values pairs are independent.
-    A draw may be used more than once; on average, each is used once. That holds whether or not
-    Sinkhorn's iterations reach their tolerance, of which a small `epsilon` takes more: what is
-    left of the error is rounded away (`to_doubly_stochastic`), and `marginal_error` of `plan` tells
-    how much that was.
+    batch. Near 0 the plan is that of `OptimalTransport`; for large values pairs are independent. A
+    draw may be used more than once, but on average each is used once. This holds even if Sinkhorn's
+    iterations do not reach their tolerance (a small `epsilon` needs more of them): the remaining
+    error is rounded away (`to_doubly_stochastic`), and `marginal_error` of `plan` says how large it
+    is.
     """
 
     epsilon: float = eqx.field(static=True, default=0.05)
@@ -90,20 +90,20 @@ class EntropicTransport(Coupling):
         return _take(x0, jax.random.categorical(key, jnp.log(plan), axis=0)), batch
 
     def plan(self, cost: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        """How often x₀ (rows) and x₁ (columns) meet, given their squared distances."""
+        """How often x₀ (rows) and x₁ (columns) are paired, given their squared distances."""
         return sinkhorn(-cost, self.epsilon * cost.mean(), self.iterations)
 
 
 class EquivariantTransport(Coupling):
     """`OptimalTransport` up to a symmetry of the prior (Klein, Krämer & Noé 2023).
 
-    `align(x₁, x₀)` moves x₀ by the element of the group that brings it near to x₁; it must not
-    depend on where in its orbit x₀ came. The plan is found between points that have all been
-    aligned to the first of the batch, and then each x₀ is aligned to its own x₁: 3n alignments
-    instead of the n² that the best plan between orbits would take.
+    `align(x₁, x₀)` moves x₀ by the group element that brings it near x₁; the result must not depend
+    on the position of x₀ in its orbit. The plan is found between points that are all aligned to the
+    first of the batch, and then each x₀ is aligned to its own x₁. This takes 3n alignments; the
+    best plan between orbits would take n².
 
-    x₀ depends on x₁, so its distribution is the prior's only up to the symmetry: right for a field
-    that is equivariant; another one never learns what to do with all other draws of the prior.
+    x₀ depends on x₁, so its distribution is the prior's only up to the symmetry. This is right for
+    an equivariant field; any other field never learns what to do with the other draws of the prior.
     """
 
     align: Callable[[Point, Point], Point]
@@ -121,9 +121,9 @@ class EquivariantTransport(Coupling):
 class Paired(Coupling):
     """Pairs that come with the data: a batch is `(x₀, x₁)`, both stacked.
 
-    With trained networks as x₁ and the weights that they were trained from as x₀ this is
-    trajectory coupling. Permuted along with x₁, x₀ has the prior's distribution only up to
-    permutation, as in `EquivariantTransport`.
+    With trained networks as x₁ and their initial weights as x₀, this is trajectory coupling. If x₀
+    is permuted along with x₁, it has the prior's distribution only up to permutation, as in
+    `EquivariantTransport`.
     """
 
     def given(self, batch: Any) -> tuple[Any, Any]:
@@ -138,7 +138,7 @@ class Paired(Coupling):
 
 
 def _draws(prior: Prior, batch: Point, key: Key[Array, ""]) -> Point:
-    """As many draws of the prior as there are points in the batch."""
+    """As many draws from the prior as there are points in the batch."""
     n = len(jax.tree.leaves(batch)[0])
     return jax.vmap(prior.sample)(jax.random.split(key, n))
 

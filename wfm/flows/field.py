@@ -1,4 +1,4 @@
-"""What a flow follows."""
+"""Fields, which flows follow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,9 @@ Field = Callable[[Any, Point], Point]
 
 
 class Function(eqx.Module):
-    """A plain Python function as a pytree without leaves, which transformations take.
+    """A plain Python function as a pytree without leaves, for use in transformations.
 
-    What it closes over is part of the program: a program is compiled for each function.
+    Its closure is part of the program, so each function is compiled separately.
     """
 
     function: Callable[..., Any] = eqx.field(static=True)
@@ -28,5 +28,5 @@ class Function(eqx.Module):
 
 
 def as_tree(call: Callable[..., Any]) -> Callable[..., Any]:
-    """`call` itself if it is a pytree, as modules of equinox are, else a `Function`."""
+    """`call` itself if it is a pytree, such as an equinox module, else a `Function`."""
     return Function(call) if jax.tree_util.all_leaves([call]) else call

@@ -15,8 +15,8 @@ from wfm.flows.flow import CLASSES, NAME, Flow
 def load_flow(folder: str | Path) -> Flow:
     """The flow that `Flow.save` wrote.
 
-    Nothing that the files name is executed but the constructors of public classes of `wfm`. Raises
-    `ValueError` for files that are missing, damaged, of a newer format or of unknown classes.
+    Of the names in the files, only constructors of public classes of `wfm` are executed. Raises
+    `ValueError` if files are missing, damaged, of a newer format, or name unknown classes.
     """
     flow = artefacts.read(folder, NAME, CLASSES, "flow")
     if not isinstance(flow, Flow):
@@ -25,5 +25,5 @@ def load_flow(folder: str | Path) -> Flow:
 
 
 def about(folder: str | Path) -> dict[str, Any]:
-    """What was said `about` the flow in `Flow.save`; its arrays are those of numpy."""
+    """What `Flow.save` stored as `about`, with numpy arrays."""
     return artefacts.read(folder, NAME, CLASSES, "about")

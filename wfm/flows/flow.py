@@ -1,4 +1,4 @@
-"""A flow: a trained field and where it moves, ready to be drawn from."""
+"""A flow: a trained field and the spaces it moves in, ready for sampling."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -29,14 +29,14 @@ CLASSES = artefacts.Classes(("wfm.manifolds", "wfm.priors", "wfm.flows", "wfm.fi
 
 
 class Flow(eqx.Module):
-    """A generative model: draws of a prior, carried by a field to where the data live.
+    """A generative model: draws from a prior, carried by a field to where the data live.
 
-    `FlowMatching` says what the parts mean and `learn` trains the field. The parameters of the
-    field are leaves of this pytree, so that `jit`, `vmap`, `grad` and `shard_map` take a flow as
-    they take arrays: `jax.jit(lambda flow, key: flow.sample(key))` is one program for all
-    parameters, and flows whose leaves are stacked are many flows under `vmap`. A plain function
-    as a field has no leaves (`Function`). `independent`: whether x₀ said nothing about x₁ in
-    training, which `ScoreNoise` needs.
+    `FlowMatching` explains the parts, and `learn` trains the field. The field's parameters are
+    leaves of this pytree, so `jit`, `vmap`, `grad` and `shard_map` take a flow as they take arrays:
+    `jax.jit(lambda flow, key: flow.sample(key))` is one program for all parameters, and `vmap`
+    treats stacked leaves as many flows. A plain function used as a field has no leaves
+    (`Function`). `independent`: whether x₀ carried no information about x₁ in training, which
+    `ScoreNoise` needs.
     """
 
     space: Manifold
@@ -74,7 +74,7 @@ class Flow(eqx.Module):
         return eqx.tree_at(lambda f: f.prediction, self, guided)
 
     def velocity(self, t: Any, x: Point) -> Tangent:
-        """Velocity dx/dt at time `t` in `x`."""
+        """Velocity dx/dt at time `t` and point `x`."""
         spaces = Spaces(self.space, self.target)
         return self.prediction.velocity(spaces, t, x, self.field(t, x))
 
@@ -86,9 +86,9 @@ class Flow(eqx.Module):
         key: Key[Array, ""] | None = None,
         **options: Any,
     ) -> diffrax.Solution:
-        """The way of `x0` from t=0 on, as a solution of diffrax.
+        """The trajectory of `x0` from t=0 on, as a diffrax solution.
 
-        It ends at t=1, or with a prediction that lands at the last time of the grid but one.
+        It ends at t=1, or, if the prediction lands, at the last time of the grid but one.
         `options` are those of `diffrax.diffeqsolve`, such as `saveat`, `adjoint` and
         `progress_meter`. Noise needs a key.
         """
@@ -110,13 +110,13 @@ class Flow(eqx.Module):
         noise: Noise | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Point:
-        """Where the flow carries `x0` (t=0) until t=1; by default in 64 Euler steps."""
+        """Where the flow carries `x0` from t=0 to t=1; by default in 64 Euler steps."""
         solution = self.solve(x0, integrator, noise, key)
         x = jax.tree.map(lambda a: a[-1], solution.ys)
         return self.land(x, integrator)
 
     def land(self, x: Point, integrator: Integrator | None = None) -> Point:
-        """Where `x`, at the time that `solve` ends, arrives where the data live."""
+        """Where `x`, taken at the time that `solve` ends, lands in `target`."""
         t = self._times(integrator or Integrator())[-1]
         if self.prediction.lands:
             v = self.velocity(t, x)
@@ -129,7 +129,7 @@ class Flow(eqx.Module):
         integrator: Integrator | None = None,
         noise: Noise | None = None,
     ) -> Point:
-        """A new point: a draw of the prior, carried by the flow."""
+        """A new point: a draw from the prior, carried by the flow."""
         x0, key = self._start(key)
         return self.integrate(x0, integrator, noise, key)
 
@@ -139,7 +139,7 @@ class Flow(eqx.Module):
         integrator: Integrator | None = None,
         noise: Noise | None = None,
     ) -> Point:
-        """As `sample`, but stacked points at all times of the grid, the last one landed."""
+        """As `sample`, but with stacked points at all times of the grid; the last has landed."""
         integrator = integrator or Integrator()
         x0, key = self._start(key)
         saveat = diffrax.SaveAt(ts=self._times(integrator))
@@ -157,11 +157,11 @@ class Flow(eqx.Module):
     ) -> Scalar:
         """Log-density of the flow at `x`, in nats, by going back to the prior.
 
-        That of the differential equation, with respect to the volume of `space`; that of samples
-        drawn in finitely many steps is `sampler_log_prob`. By default 32 steps of `rk4`, denser
-        late, and the `Exact` divergence; `Hutchinson` needs a key. With a prediction that lands,
-        the density is that of the last time of the grid but one. Raises where samples or prior
-        have no density, and where guidance draws batches.
+        It is the density of the differential equation, with respect to the volume of `space`.
+        `sampler_log_prob` gives that of samples drawn in finitely many steps. The default is 32
+        steps of `rk4`, denser late, with the `Exact` divergence; `Hutchinson` needs a key. If the
+        prediction lands, the density is that at the last time of the grid but one. Raises an error
+        if samples or the prior have no density, or if guidance draws batches.
         """
         self._check_density()
         if self.prediction.jumps(x):
@@ -184,10 +184,10 @@ class Flow(eqx.Module):
         divergence: Divergence | None = None,
         key: Key[Array, ""] | None = None,
     ) -> LogProb:
-        """As `log_prob`, with an error: twice as much as half the steps differ.
+        """As `log_prob`, with an error: twice the difference from half as many steps.
 
-        Once steps are short enough for their order p, half of them differ by 2ᵖ - 1 times the error
-        of integration. That of `Hutchinson`'s probes comes on top: it is the spread over keys.
+        Once steps are short enough for their order p, half as many steps differ by 2ᵖ - 1 times the
+        integration error. The error of `Hutchinson`'s probes comes on top: their spread over keys.
         """
         integrator = integrator or DENSITY
         value, coarse = (
@@ -201,7 +201,7 @@ class Flow(eqx.Module):
         integrator: Integrator | None = None,
         divergence: Divergence | None = None,
     ) -> tuple[Point, Scalar]:
-        """What `sample` draws with this key, and its log-density as in `sampler_log_prob`."""
+        """The draw of `sample` with this key, and its log-density as in `sampler_log_prob`."""
         x0, key = self._start(key)
         sampler = self._sampler(integrator or Integrator())
         x, change = steps.forth(sampler, x0, divergence or Exact(), key)
@@ -214,32 +214,32 @@ class Flow(eqx.Module):
         divergence: Divergence | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Scalar:
-        """Log-density, at `x`, of what `sample` returns with this integrator, landing included.
+        """Log-density at `x` of the samples that `sample` draws with this integrator.
 
-        The very steps of the sampler are undone, at their times and with their batches of guidance,
-        each by Newton's method, and its log-determinant subtracted. NaN, or an error where the
-        call is not compiled, if no start is found that leads to `x`, if rounding `x` changes the
-        density by a hundredth, or if a step is so long there that several points may go to one.
-        `Exact` takes derivatives by all coordinates; `Hutchinson` estimates, for short steps only,
-        and needs a key.
+        The sampler's own steps, landing included, are undone by Newton's method, at the same times
+        and with the same guidance batches, and their log-determinants are subtracted. The result is
+        NaN, or an error if the call is not compiled, if no start is found that leads to `x`, if
+        rounding `x` changes the density by a hundredth, or if a step is so long that several points
+        may go to one. `Exact` takes derivatives with respect to all coordinates. `Hutchinson`
+        estimates, works for short steps only, and needs a key.
         """
         sampler = self._sampler(integrator or Integrator())
         return steps.log_prob(sampler, self.prior.log_prob, x, divergence or Exact(), key)
 
     def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
-        """Write the flow to a folder of its own, from which `wfm.load_flow` reads it.
+        """Write the flow to a folder of its own, which `wfm.load_flow` reads.
 
-        `parameters.safetensors` holds all arrays and `flow.json` the rest, `about` included: names,
-        numbers and arrays that belong to the flow, such as its task and the network that its data
-        were aligned to (`wfm.flows.about`). The folder is written whole or not at all. What is
-        code cannot be saved, and `ValueError` says what that is: objectives of guidance, plain
-        functions, classes from elsewhere.
+        `parameters.safetensors` holds all arrays and `flow.json` the rest, including `about`:
+        names, numbers and arrays that belong to the flow, such as its task and the network that its
+        data were aligned to (`wfm.flows.about`). The folder is written completely or not at all.
+        Code cannot be saved, and `ValueError` names it: guidance objectives, plain functions,
+        classes from elsewhere.
         """
         parts = {"flow": self, "about": dict(about or {})}
         artefacts.write(folder, NAME, parts, CLASSES)
 
     def _start(self, key: Key[Array, ""]) -> tuple[Point, Key[Array, ""]]:
-        """A draw of the prior, and a key for what follows."""
+        """A draw from the prior, and a key for the steps that follow."""
         return self.prior.sample(key), jax.random.fold_in(key, 1)
 
     def _check_density(self) -> None:
@@ -263,6 +263,6 @@ class Flow(eqx.Module):
         return steps.Sampler(self.space, step, times[:-1], times[1:], land)
 
     def _times(self, integrator: Integrator) -> Float[Array, " times"]:
-        """From 0 to where the solver stops."""
+        """The times from 0 to where the solver stops."""
         times = integrator.times()
         return times[:-1] if self.prediction.lands else times

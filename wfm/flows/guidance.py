@@ -1,4 +1,4 @@
-"""Guidance: a velocity that also goes down an objective."""
+"""Guidance: a velocity that also descends an objective."""
 
 import math
 from collections.abc import Callable
@@ -21,13 +21,13 @@ Objective = Callable[[Point, Key[Array, ""]], Scalar]
 class Guided(Prediction):
     """The velocity of `prediction`, minus `scale` times the Riemannian gradient of `objective`.
 
-    `objective(point, key)` is a number to be made small, such as the loss on a mini-batch that
-    `key` draws; every time t has a batch of its own, so that the velocity stays a function of
-    time and place, and the same steps take the same batches, forth and back. The gradient is
-    taken at the predicted end point x̂₁ and transported to x_t, without derivatives of the field;
-    or at x_t itself (Erdogan 2025), which early on is a network that computes nothing yet. `scale`
-    is a number or a function of t. Euler's method with n steps moves as n steps of gradient
-    descent with rate scale / n.
+    `objective(point, key)` is a number to minimise, such as the loss on a mini-batch drawn by
+    `key`. Each time t has its own batch, so the velocity remains a function of time and place, and
+    the same steps use the same batches, forwards and backwards. The gradient is taken at the
+    predicted end point x̂₁ and transported to x_t, without derivatives of the field, or at x_t
+    itself (Erdogan 2025), which early on is a network that computes nothing yet. `scale` is a
+    number or a function of t. Euler's method with n steps moves like n steps of gradient descent
+    with rate scale / n.
     """
 
     prediction: Prediction
@@ -51,7 +51,7 @@ class Guided(Prediction):
         return self.prediction.lands
 
     def jumps(self, x: Point) -> bool:
-        """Whether the objective uses its key: then every time has a batch of its own."""
+        """Whether the objective uses its key, so that every time has its own batch."""
         traced = jax.make_jaxpr(lambda key: self.objective(x, key))(self.key).jaxpr
         drawn = any(traced.invars[0] is v for equation in traced.eqns for v in equation.invars)
         return drawn or self.prediction.jumps(x)

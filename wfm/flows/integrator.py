@@ -1,4 +1,4 @@
-"""How a flow is integrated: the grid of times, the solver, and who chooses the steps."""
+"""How a flow is integrated: the grid of times, the solver, and the choice of steps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,12 +24,12 @@ def uniform(steps: int) -> Float[Array, " times"]:
 
 
 def denser_early(steps: int) -> Float[Array, " times"]:
-    """Steps that grow in proportion to their number: t = s²."""
+    """Steps that grow in proportion to their index: t = s²."""
     return uniform(steps) ** 2
 
 
 def denser_late(steps: int) -> Float[Array, " times"]:
-    """Steps that shrink in proportion to the number of those left: t = 1 - (1 - s)²."""
+    """Steps that shrink in proportion to the number of steps left: t = 1 - (1 - s)²."""
     return 1 - (1 - uniform(steps)) ** 2
 
 
@@ -39,7 +39,7 @@ class Integrator(eqx.Module):
     `solver` makes a solver for a space: `euler`, `midpoint`, `rk4`, `tsit5`, or
     `in_flat_space(any diffrax solver)`. An adaptive controller, such as
     `diffrax.PIDController(rtol=1e-3, atol=1e-4)`, needs a solver that estimates its error; steps
-    and grid then say only where trajectories are saved.
+    and grid then only say where trajectories are saved.
     """
 
     steps: int = eqx.field(static=True, default=64)
@@ -52,10 +52,10 @@ class Integrator(eqx.Module):
             raise UserError(f"integration needs at least 1 step, got {self.steps}")
 
     def times(self) -> Float[Array, " times"]:
-        """The grid from 0 to 1: the same numbers in all programs, since guides draw by them."""
+        """The grid from 0 to 1: the same numbers in all programs, because guides draw by them."""
         with jax.ensure_compile_time_eval():
             times = self.grid(self.steps)
-            # Not when it is made, which may be at import: processes must find each other first.
+            # Not at construction, perhaps at import: processes must find each other first.
             rising = isinstance(times, Tracer) or bool((times[1:] > times[:-1]).all())
         if not rising:
             raise UserError("the times of a grid must rise from each to the next")
@@ -81,7 +81,7 @@ class Integrator(eqx.Module):
         wrap: Callable[[diffrax.AbstractSolver], diffrax.AbstractSolver] = lambda s: s,
         **options: Any,
     ) -> diffrax.Solution:
-        """Integrate `terms` in `space` from the first to the last of `times`, either way.
+        """Integrate `terms` in `space` from the first to the last of `times`, in either direction.
 
         `wrap` changes the solver; `options` are those of `diffrax.diffeqsolve`.
         """
@@ -90,9 +90,9 @@ class Integrator(eqx.Module):
                 "dt0": None,
                 "stepsize_controller": self.controller or _OnGrid(times),
             }
-        else:  # one step that is a landing: nothing is left to integrate
+        else:  # the only step is a landing: nothing is left to integrate
             steps = {"dt0": 1.0}
-        # Only adaptive steps can fail; and programs that may raise call Python: see `_OnGrid`.
+        # Only adaptive steps can fail. Programs that may raise call Python: see `_OnGrid`.
         options = {"throw": self.controller is not None} | options
         return diffrax.diffeqsolve(
             terms,
@@ -108,7 +108,7 @@ class Integrator(eqx.Module):
     def step(
         self, space: Manifold, velocity: Callable[[Any, Point], Tangent]
     ) -> Callable[[tuple[Any, Any], Point], Point]:
-        """One step of `solve` alone: from an interval of times and a point to the next point."""
+        """A single step of `solve`: maps a time interval and a point to the next point."""
         term, solver = diffrax.ODETerm(lambda t, x, _: velocity(t, x)), self.solver(space)
 
         def step(interval: tuple[Any, Any], x: Point) -> Point:
@@ -120,9 +120,9 @@ class Integrator(eqx.Module):
 
 
 class _OnGrid(diffrax.StepTo):
-    """Steps to given times, without the checks of them that `diffrax.StepTo` compiles.
+    """Steps to given times, without the checks that `diffrax.StepTo` compiles.
 
-    Those call back to Python, and programs that do so are in no compilation cache.
+    Those call back to Python, and programs that do so cannot be cached.
     """
 
     def wrap(self, direction: Any) -> "_OnGrid":
@@ -143,4 +143,4 @@ class _OnGrid(diffrax.StepTo):
 
 
 DENSITY = Integrator(32, rk4, denser_late)
-"""For likelihoods: an order and a grid with which end points, too, lose little by landing."""
+"""For likelihoods: an order and a grid for which landing loses little, even at end points."""

@@ -18,29 +18,29 @@ from wfm.flows.noise import VelocityAt
 from wfm.manifolds import Euclidean, Manifold, Point, Product, Tangent
 from wfm.manifolds.base import Scalar
 
-BASIS_CHUNK = 64  # directions at a time, so that memory stays bounded
-MOST_TERMS = 100  # of a series, which then has to fall by an eighth from term to term
+BASIS_CHUNK = 64  # directions at a time, to bound memory
+MOST_TERMS = 100  # of a series, whose terms must then fall by an eighth each
 SMALLEST_TERM = 1e-6
 
 Linear = Callable[[Point], Point]
 
 
 class LogProb(NamedTuple):
-    """A log-density in nats, and how far off it may be."""
+    """A log-density in nats, and its possible error."""
 
     value: Scalar
     error: Scalar
 
 
 class Divergence(eqx.Module):
-    """A way to find the change of volume: divergences of fields, determinants of steps.
+    """A way to compute changes of volume: divergences of fields, determinants of steps.
 
     With respect to the Riemannian volume, div v = tr(P Dv P) + Dω v, where P projects to the
     tangent space and ω is the manifold's `log_volume`: P Dv is the covariant derivative in ambient
     coordinates, where ω = 0 (Absil, Mahony & Sepulchre 2008, section 5.3; O'Neill 1983,
     'Semi-Riemannian Geometry', lemma 4.3); in a chart P = 1 and div v = Σᵢ ∂ᵢ(√g vⁱ)/√g. With
-    the manifold's `frame` F, F Fᵀ the inverse of the metric, the trace is that of F* Dv F, a
-    linear map of ambient arrays. A way says what it does with such maps.
+    the manifold's `frame` F, where F Fᵀ is the inverse of the metric, the trace is that of F* Dv F,
+    a linear map of ambient arrays. A subclass says what it does with such maps.
     """
 
     def __call__(
@@ -57,19 +57,19 @@ class Divergence(eqx.Module):
 
     @abc.abstractmethod
     def trace(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
-        """Of a linear map of arrays `like` those."""
+        """Trace of a linear map of arrays shaped `like` these."""
 
     @abc.abstractmethod
     def log_determinant(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
-        """Of a linear map near the identity; NaN where it is too far from it."""
+        """Log-determinant of a linear map near the identity; NaN if it is too far from it."""
 
     @abc.abstractmethod
     def solve(self, linear: Linear, target: Point) -> Point:
-        """About what `linear`, which is near the identity, takes to `target`."""
+        """Approximate solution of `linear(x) = target`, for `linear` near the identity."""
 
 
 class Exact(Divergence):
-    """All entries of the matrix: as many derivatives as coordinates."""
+    """Exact computation from all matrix entries, with one derivative per coordinate."""
 
     def trace(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
         return jnp.trace(self._transposed(linear, like))
@@ -77,8 +77,9 @@ class Exact(Divergence):
     def log_determinant(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
         """NaN unless the symmetric part is positive definite.
 
-        A map is one-to-one on a convex domain where it is so (Gale & Nikaidô 1965, theorem 6); else
-        several points may go to the same one, which has a density from each of them.
+        If it is positive definite on a convex domain, the map is one-to-one there (Gale & Nikaidô
+        1965, theorem 6). Otherwise several points may go to the same one, which has a density from
+        each of them.
         """
         matrix = self._transposed(linear, like)
         monotone = jnp.isfinite(jnp.linalg.cholesky(matrix + matrix.T)).all()
@@ -102,10 +103,10 @@ class Exact(Divergence):
 class Hutchinson(Divergence):
     """An unbiased estimate from `probes` random directions (Hutchinson 1989).
 
-    The same directions serve all of the path (Grathwohl et al. 2019, arXiv 1810.01367). Signs
-    vary less than Gaussian probes, which `gaussian` asks for. Determinants are estimated by the
-    series of the logarithm (Behrmann et al. 2019, arXiv 1811.00995), and steps undone by
-    repetition: both converge only where a step changes lengths by less than the lengths themselves.
+    The whole path uses the same directions (Grathwohl et al. 2019, arXiv 1810.01367). Signs vary
+    less than Gaussian probes, which `gaussian` selects. Determinants are estimated by the series of
+    the logarithm (Behrmann et al. 2019, arXiv 1811.00995), and steps are undone by iteration. Both
+    converge only if a step changes lengths by less than the lengths themselves.
     """
 
     probes: int = eqx.field(static=True, default=1)
@@ -119,7 +120,7 @@ class Hutchinson(Divergence):
         return self._mean(lambda z: _dot(z, linear(z)), like, key)
 
     def log_determinant(self, linear: Linear, like: Point, key: Key[Array, ""] | None) -> Scalar:
-        """tr log A = -Σₖ tr (1 - A)ᵏ / k; NaN where the terms do not vanish."""
+        """tr log A = -Σₖ tr (1 - A)ᵏ / k; NaN if the terms do not vanish."""
 
         def estimate(z: Point) -> Scalar:
             size = _dot(z, z)
@@ -142,7 +143,7 @@ class Hutchinson(Divergence):
         return self._mean(estimate, like, key)
 
     def solve(self, linear: Linear, target: Point) -> Point:
-        """`target` itself: the first term of Neumann's series, whose repetition gives the rest."""
+        """`target` itself: the first term of Neumann's series; iteration gives the rest."""
         return target
 
     def _mean(
@@ -156,7 +157,7 @@ class Hutchinson(Divergence):
 
 
 def coordinates(space: Manifold, x: Point, v: Tangent) -> Point:
-    """F* v: the shortest arrays that the manifold's frame at `x` takes to `v`."""
+    """F* v: the shortest arrays that the manifold's frame at `x` maps to `v`."""
     zero = jax.tree.map(jnp.zeros_like, x)
     return jax.grad(lambda a: space.inner(x, space.frame(x, a), v))(zero)
 

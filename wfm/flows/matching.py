@@ -1,4 +1,4 @@
-"""Flow matching: what a field is trained with."""
+"""Flow matching: the training objective of a field."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ from wfm.priors import Prior, standard
 class FlowMatching(eqx.Module):
     """The objective of flow matching on a manifold (Lipman et al. 2023; Chen & Lipman 2024).
 
-    `space` is where paths run and samples are integrated, `target` where the data live (by
-    default the same). So the three flows of Erdogan (2025, arXiv 2504.03710) are, for weights
-    whose canonical form lives on `m`: Euclidean `FlowMatching(flat)`, Geometric `FlowMatching(m)`,
+    `space` is where paths run and samples are integrated; `target` is where the data live (by
+    default the same). For weights whose canonical form lives on `m`, the three flows of Erdogan
+    (2025, arXiv 2504.03710) are: Euclidean `FlowMatching(flat)`, Geometric `FlowMatching(m)`,
     Normalized `FlowMatching(m.ambient(), target=m)`.
 
     A field is any function `field(t, x)` from a time and a point to arrays of the same structure,
     whose meaning `prediction` fixes. `unit`, a pytree of positive numbers like a point, measures
-    each part of the loss in its own unit. `flow(field)` is what a trained field is used in:
+    each part of the loss in its own unit. `flow(field)` makes a flow from a trained field:
 
         flow, losses = wfm.learn(FlowMatching(Sphere((3,))), module, points, key)
     """
@@ -68,7 +68,7 @@ class FlowMatching(eqx.Module):
     def loss(self, field: Field, batch: Any, key: Key[Array, ""]) -> Scalar:
         """Mean loss over stacked data points.
 
-        The coupling says what a batch is: stacked points, or pairs where it is `Paired`.
+        The coupling says what a batch is: stacked points, or pairs if it is `Paired`.
         """
         examples = self.examples(batch, key)
         return jax.vmap(lambda example: self.example_loss(field, *example))(examples).mean()

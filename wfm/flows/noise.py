@@ -1,4 +1,4 @@
-"""Noise along the way: samples that are not a function of where they start."""
+"""Noise along the path: samples that are not a function of their start."""
 
 import abc
 from collections.abc import Callable
@@ -22,9 +22,9 @@ BROWNIAN_RESOLUTION = 1e-4  # in time, finer than the steps of any grid in use
 
 
 class Motion(NamedTuple):
-    """What noise is added to: the motion of draws of `prior` in `space`.
+    """What noise is added to: the motion of draws from `prior` in `space`.
 
-    `independent`: whether x₀ said nothing about x₁ when the velocity was learned.
+    `independent`: whether x₀ carried no information about x₁ when the velocity was learned.
     """
 
     space: Manifold
@@ -34,19 +34,19 @@ class Motion(NamedTuple):
 
 
 class Noise(eqx.Module):
-    """What makes a stochastic process of a flow's ordinary differential equation."""
+    """A way to turn a flow's ordinary differential equation into a stochastic process."""
 
     @abc.abstractmethod
     def prepare(self, motion: Motion, x0: Point, key: Key[Array, ""]) -> tuple[Any, Wrap]:
-        """Terms for diffrax, and what becomes of the solver."""
+        """Terms for diffrax, and a wrapper for the solver."""
 
 
 class TangentNoise(Noise):
     """A Gaussian tangent step of standard deviation `scale` before each step with start ≤ t < end.
 
-    Stochastic sampling of Erdogan (2025, arXiv 2504.03710). The scale counts by step, so more
-    steps mean more noise; what the flow does afterwards contracts it again. The result is no
-    sample of p₁ in general: `ScoreNoise` keeps the marginals.
+    This is the stochastic sampling of Erdogan (2025, arXiv 2504.03710). The scale is per step, so
+    more steps mean more noise; the flow then contracts it again. In general the result is not a
+    sample of p₁; `ScoreNoise` keeps the marginals.
     """
 
     scale: float = eqx.field(static=True)
@@ -97,7 +97,7 @@ class _NoisySolver(diffrax.AbstractSolver):
     ):
         key, noise_key = jax.random.split(solver_state)
         noisy = self.noise.add(self.space, t0, y0, noise_key)
-        # Whatever the solver knew of the point before the noise does not hold any longer.
+        # What the solver knew of the point before the noise no longer holds.
         fresh = self.solver.init(terms, t0, t1, noisy, args)
         y1, error, _, _, result = self.solver.step(terms, t0, t1, noisy, args, fresh, made_jump)
         return y1, error, {"y0": y0, "y1": y1}, key, result

@@ -1,4 +1,4 @@
-"""Conditional paths from x₀ to x₁, and when to look at them."""
+"""Conditional paths from x₀ to x₁, and distributions of time along them."""
 
 import equinox as eqx
 import jax
@@ -13,8 +13,8 @@ from wfm.manifolds.base import Scalar
 class GeodesicPath(eqx.Module):
     """x_t = exp_{x₀}(t log_{x₀} x₁), then Gaussian tangent noise of scale `sigma`.
 
-    Chen & Lipman (2024, 'Flow matching on general geometries', section 3.2); in flat space the
-    straight line of Lipman et al. (2023).
+    Chen & Lipman (2024, 'Flow matching on general geometries', section 3.2); in flat space it is
+    the straight line of Lipman et al. (2023).
     """
 
     sigma: float = eqx.field(static=True, default=0.0)

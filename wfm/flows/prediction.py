@@ -1,4 +1,4 @@
-"""What the network's output means: how it gives a velocity, and what it is compared with."""
+"""Meanings of a network's output: how it gives a velocity, and what the loss compares it with."""
 
 import abc
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Spaces(NamedTuple):
 
 
 class OnPath(NamedTuple):
-    """A point of a path that goes on with `velocity` and ends at `end`."""
+    """A point of a path that continues with `velocity` and ends at `end`."""
 
     x: Point
     velocity: Tangent
@@ -32,10 +32,10 @@ class OnPath(NamedTuple):
 
 
 class Prediction(eqx.Module):
-    """Meaning of the ambient array(s) `out` that a field returns at time t in x_t.
+    """Meaning of the ambient array(s) `out` that a field returns at time t and point x_t.
 
-    Where a prediction `lands`, its velocity cannot be evaluated at t=1, and integration ends with
-    one Euler step, which lands on the predicted end point.
+    If a prediction `lands`, its velocity cannot be evaluated at t=1. Integration then ends with one
+    Euler step, which lands on the predicted end point.
     """
 
     @property
@@ -44,7 +44,7 @@ class Prediction(eqx.Module):
         """Whether integration ends with an Euler step."""
 
     def jumps(self, x: Point) -> bool:
-        """Whether the velocity at points like `x` is random at every time anew."""
+        """Whether the velocity at points like `x` is drawn anew at each time."""
         return False
 
     @abc.abstractmethod
@@ -53,7 +53,7 @@ class Prediction(eqx.Module):
 
     @abc.abstractmethod
     def end_point(self, spaces: Spaces, t: Scalar, x: Point, out: Point) -> Point:
-        """x̂₁: where `x` will end if the velocity stays as it is."""
+        """x̂₁: where `x` ends if the velocity stays constant."""
 
     @abc.abstractmethod
     def loss(self, spaces: Spaces, at: OnPath, out: Point, unit: Unit) -> Scalar:
@@ -85,10 +85,10 @@ class X1Prediction(Prediction):
 
 
 class VelocityPrediction(Prediction):
-    """`out`, brought to the tangent space by its `frame`, is the velocity.
+    """`out`, mapped to the tangent space by the `frame`, is the velocity.
 
-    Where the metric is that of the surrounding coordinates the frame is the projection (Chen &
-    Lipman 2024, equation 13).
+    If the metric is that of the surrounding coordinates, the frame is the projection (Chen & Lipman
+    2024, equation 13).
     """
 
     @property

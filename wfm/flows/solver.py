@@ -54,13 +54,13 @@ TSIT5 = _from_diffrax(diffrax.Tsit5())
 class GeodesicRungeKutta(diffrax.AbstractItoSolver):
     """An explicit Runge–Kutta method in the normal coordinates of each step's first point.
 
-    With x = exp_{x₀}(u), x' = v(t, x) becomes u' = (d log_{x₀})_x v(t, x), an equation in the
-    tangent space at x₀, where slopes can be added; a step there keeps the method's order
+    With x = exp_{x₀}(u), x' = v(t, x) becomes u' = (d log_{x₀})_x v(t, x). This is an equation in
+    the tangent space at x₀, where slopes can be added; a step there keeps the method's order
     (Munthe-Kaas 1998, 'Runge–Kutta methods on Lie groups'; Hairer, Lubich & Wanner 2006,
     'Geometric Numerical Integration', IV.5.3 and IV.8). In flat space it is the method itself.
-    Where the method estimates its error, step-size controllers work too. Noise terms must be
-    additive, as those of `ScoreNoise`. Values between steps are interpolated in ambient
-    coordinates, so save at steps where that matters.
+    If the method estimates its error, step-size controllers work too. Noise terms must be additive,
+    like those of `ScoreNoise`. Values between steps are interpolated in ambient coordinates, so
+    save at steps if that matters.
     """
 
     manifold: Manifold
@@ -107,17 +107,17 @@ def _combine(weights: Any, slopes: Any) -> Any:
 
 
 def euler(space: Manifold) -> diffrax.AbstractSolver:
-    """x ← exp_x(Δt · v(t, x)): first order, one evaluation a step."""
+    """x ← exp_x(Δt · v(t, x)): first order, one evaluation per step."""
     return GeodesicRungeKutta(space, EULER)
 
 
 def midpoint(space: Manifold) -> diffrax.AbstractSolver:
-    """Second order, two evaluations a step."""
+    """Second order, two evaluations per step."""
     return GeodesicRungeKutta(space, MIDPOINT)
 
 
 def rk4(space: Manifold) -> diffrax.AbstractSolver:
-    """Fourth order, four evaluations a step."""
+    """Fourth order, four evaluations per step."""
     return GeodesicRungeKutta(space, RK4)
 
 
@@ -127,7 +127,7 @@ def tsit5(space: Manifold) -> diffrax.AbstractSolver:
 
 
 def in_flat_space(solver: diffrax.AbstractSolver) -> MakeSolver:
-    """Any solver of diffrax, for spaces whose points may be added."""
+    """Any diffrax solver, for spaces whose points may be added."""
 
     def make(space: Manifold) -> diffrax.AbstractSolver:
         if not space.is_vector_space:

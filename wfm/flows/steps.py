@@ -1,7 +1,7 @@
-"""The density of a sampler's own steps: on the way, and by undoing them.
+"""The density of a sampler's own steps, computed while taking or undoing them.
 
 A sampler takes finitely many steps x ← φ(x), and its samples have the density of that map,
-log p(φ(x)) = log p(x) - log|det dφ|, which is not quite that of the flow whose steps they are.
+log p(φ(x)) = log p(x) - log|det dφ|, which differs a little from that of the flow itself.
 """
 
 from collections.abc import Callable
@@ -20,15 +20,15 @@ from wfm.manifolds import Manifold, Point
 from wfm.manifolds.base import Scalar
 
 MOST_ITERATIONS = 100
-ROUNDING = 16  # of a step's end, in units of the last place of its length
+ROUNDING = 16  # error of a step's end, in units of the last place of its length
 
 Move = Callable[[Point], Point]
 
 
 class Sampler(NamedTuple):
-    """Steps in `space` over intervals of time, from `starts` to `ends`, and then perhaps a landing.
+    """Steps in `space` over time intervals from `starts` to `ends`, perhaps followed by a landing.
 
-    `step` takes an interval and a point to the next point.
+    `step` maps an interval and a point to the next point.
     """
 
     space: Manifold
@@ -39,11 +39,11 @@ class Sampler(NamedTuple):
 
 
 def derivative(space: Manifold, move: Move, x: Point) -> tuple[Point, Linear]:
-    """Where `move` takes `x`, and its derivative there as a linear map of ambient arrays.
+    """The image of `x` under `move`, and the derivative there as a linear map of ambient arrays.
 
     The map is 1 + F*(T dφ - 1) F, where T transports back to `x` and F is the manifold's frame
-    there, so that F* F projects: both are isometries of tangent spaces, and the determinant is
-    that of dφ in orthonormal bases. In flat space it is dφ.
+    there, so F* F is a projection. Both are isometries of tangent spaces, and the determinant is
+    that of dφ in orthonormal bases. In flat space the map is dφ.
     """
     y, push = jax.linearize(move, x)
 
@@ -58,7 +58,7 @@ def derivative(space: Manifold, move: Move, x: Point) -> tuple[Point, Linear]:
 def forth(
     sampler: Sampler, x: Point, divergence: Divergence, key: Key[Array, ""] | None
 ) -> tuple[Point, Scalar]:
-    """Where the `sampler` takes `x`, and the log-determinant of the way."""
+    """Where the `sampler` takes `x`, and the log-determinant of all steps."""
 
     def one(move: Move, x: Point) -> tuple[Point, Scalar]:
         y, linear = derivative(sampler.space, move, x)
@@ -75,7 +75,7 @@ def forth(
 def back(
     sampler: Sampler, x: Point, divergence: Divergence, key: Key[Array, ""] | None
 ) -> tuple[Point, Scalar]:
-    """What `forth` takes to `x`, and the log-determinant on the way; NaN where none is found."""
+    """The point that `forth` takes to `x`, and the log-determinant; NaN if none is found."""
 
     def one(move: Move, end: Point) -> tuple[Point, Scalar]:
         x = undo(sampler.space, move, end, divergence)
@@ -96,7 +96,7 @@ def log_prob(
     divergence: Divergence,
     key: Key[Array, ""] | None,
 ) -> Scalar:
-    """Log-density, at `x`, of what the `sampler` makes of draws with density `log_prior`."""
+    """Log-density at `x` of the sampler's results, for draws with density `log_prior`."""
 
     def at(x: Point) -> Scalar:
         x0, change = back(sampler, x, divergence, key)
@@ -104,14 +104,14 @@ def log_prob(
 
     both = jax.tree.map(lambda *a: jnp.stack(a), x, rounded(sampler.space, x))
     value, near = jax.vmap(at)(both)
-    # Where the sampler brings together what number formats keep apart no longer, x says nothing
-    # of its start.
+    # If the sampler brings points so close together that the number format cannot distinguish
+    # them, x says nothing about its start.
     same = jnp.abs(value - near) <= 0.01 * jnp.maximum(1, jnp.abs(value))
     return known(jnp.where(same, value, jnp.nan))
 
 
 def known(log_prob: Scalar) -> Scalar:
-    """`log_prob`, unless it is known to be NaN now, not when compiled code runs."""
+    """`log_prob`, unless it is already known to be NaN, outside compiled code."""
     if not isinstance(log_prob, Tracer) and jnp.isnan(log_prob):
         raise UserError(
             "the sampler has no known density here: a step is too long to be undone, may take "
@@ -124,8 +124,8 @@ def known(log_prob: Scalar) -> Scalar:
 def undo(space: Manifold, move: Move, end: Point, divergence: Divergence) -> Point:
     """The point that `move` takes to `end`, by Newton's method on the manifold.
 
-    Absil, Mahony & Sepulchre (2008, section 6.1), from `end` on; with an approximate solution of
-    Newton's equation it is a fixed-point iteration. NaN where it does not get there.
+    Absil, Mahony & Sepulchre (2008, section 6.1), starting from `end`. With an approximate solution
+    of Newton's equation it is a fixed-point iteration. NaN if it does not converge.
     """
     enough = ROUNDING * jnp.finfo(_norm(end).dtype).eps * (1 + _norm(end))
 
@@ -149,7 +149,7 @@ def undo(space: Manifold, move: Move, end: Point, divergence: Divergence) -> Poi
 
 
 def rounded(space: Manifold, x: Point) -> Point:
-    """A point as near to `x` as rounding cannot tell apart."""
+    """A point so near `x` that rounding cannot distinguish them."""
     size = ROUNDING * jnp.finfo(_norm(x).dtype).eps * _norm(x)
     signs = rademacher_like(jax.random.key(0), x)
     step = jax.tree.map(lambda a: a * size / _norm(signs), signs)
@@ -157,5 +157,5 @@ def rounded(space: Manifold, x: Point) -> Point:
 
 
 def _norm(x: Point) -> Scalar:
-    """Of the numbers themselves, in which rounding is measured."""
+    """Norm of the numbers themselves, in which rounding is measured."""
     return jnp.linalg.norm(jnp.stack([jnp.linalg.norm(a.ravel()) for a in jax.tree.leaves(x)]))

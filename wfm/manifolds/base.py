@@ -1,4 +1,4 @@
-"""What every geometry must offer; all else in `wfm` is written against it."""
+"""The interface of every geometry, which all other code in `wfm` uses."""
 
 import abc
 from collections.abc import Callable
@@ -19,10 +19,10 @@ Scalar = Float[Array, ""]
 class Manifold(eqx.Module):
     """A Riemannian manifold whose points and tangent vectors are pytrees of one structure.
 
-    Methods take one point; `jax.vmap` them for many. Points are given in ambient coordinates
-    (or in a chart, as the torus's angles), and densities are with respect to the Riemannian
-    volume. A metric that is not that of the coordinates needs its own `frame`, and in a chart its
-    own `log_volume`. A manifold that lacks an operation raises `NotImplementedError`.
+    Methods take one point; use `jax.vmap` for many. Points are given in ambient coordinates (or in
+    a chart, such as the torus's angles), and densities are with respect to the Riemannian volume. A
+    metric that is not that of the coordinates needs its own `frame`, and in a chart its own
+    `log_volume`. A manifold that lacks an operation raises `NotImplementedError`.
     """
 
     @property
@@ -48,16 +48,16 @@ class Manifold(eqx.Module):
 
     @abc.abstractmethod
     def project(self, x: Point) -> Point:
-        """A point of the manifold for any ambient coordinates `x`, which keeps its own points.
+        """A point of the manifold for any ambient coordinates `x`; points stay as they are.
 
-        The closest one where the metric is that of the surrounding coordinates.
+        If the metric is that of the surrounding coordinates, it is the closest point.
         """
 
     def off(self, x: Point) -> Scalar:
-        """How far the arrays of `x` are from a point, over the largest entry: 0, but for rounding.
+        """Distance of the arrays of `x` from a point, over the largest entry: 0, up to rounding.
 
-        By default the way to `project`. Where that chooses among names of one point, as among
-        angles, override this.
+        By default it is the change that `project` makes. Override it if `project` chooses among
+        several names of one point, as for angles.
         """
         size = lambda a: jnp.abs(a).max(initial=1e-30)  # noqa: E731
         gap = lambda a, b: jnp.abs(a - b).max(initial=0) / size(a)  # noqa: E731
@@ -68,16 +68,16 @@ class Manifold(eqx.Module):
         """Orthogonal projection of an ambient vector onto the tangent space at `x`."""
 
     def frame(self, x: Point, a: Point) -> Tangent:
-        """A linear map of ambient arrays onto the tangent space at `x`, by which standard normal
-        arrays become standard normal tangent vectors.
+        """A linear map of ambient arrays onto the tangent space at `x`, which turns standard normal
+        arrays into standard normal tangent vectors.
 
-        With F this map, F Fᵀ is the inverse of the metric. By default `to_tangent`, which is right
-        where the metric is that of the surrounding coordinates; another metric overrides it.
+        If F is this map, F Fᵀ is the inverse of the metric. The default is `to_tangent`, which is
+        right if the metric is that of the surrounding coordinates; override it for other metrics.
         """
         return self.to_tangent(x, a)
 
     def gradient(self, x: Point, covector: Point) -> Tangent:
-        """The Riemannian gradient, from the derivatives by the coordinates of `x`: F Fᵀ `covector`.
+        """The Riemannian gradient from the derivatives in the coordinates of `x`: F Fᵀ `covector`.
 
         Absil, Mahony & Sepulchre (2008, section 3.6).
         """
@@ -88,9 +88,9 @@ class Manifold(eqx.Module):
     def log_volume(self, x: Point) -> Scalar:
         """Log of the Riemannian volume over the one whose divergence is the trace of P Dv P.
 
-        P is `to_tangent`. 0 where P Dv is the covariant derivative: where the metric is that of the
-        surrounding space, definite or not. In a chart, which may be a linear subspace of the
-        arrays, half the log-determinant of the metric's matrix.
+        P is `to_tangent`. The result is 0 if P Dv is the covariant derivative, that is, if the
+        metric is that of the surrounding space, definite or not. In a chart, which may be a linear
+        subspace of the arrays, it is half the log-determinant of the metric's matrix.
         """
         return jnp.zeros(())
 
@@ -99,8 +99,8 @@ class Manifold(eqx.Module):
     def is_compact(self) -> bool:
         """Whether there is a uniform distribution, with `uniform` and `log_total_volume`.
 
-        Otherwise there is a wrapped normal one, where the exponential map at the `origin` reaches
-        every point once: with `origin`, `normal` and `log_stretch`.
+        Otherwise there is a wrapped normal distribution, with `origin`, `normal` and `log_stretch`,
+        if the exponential map at the `origin` reaches every point once.
         """
 
     def uniform(self, key: Key[Array, ""]) -> Point:
@@ -108,7 +108,7 @@ class Manifold(eqx.Module):
         raise NotImplementedError(f"there is no uniform distribution on {type(self).__name__}")
 
     def log_total_volume(self) -> Scalar:
-        """Log of the Riemannian volume of the whole."""
+        """Log of the Riemannian volume of the whole manifold."""
         raise NotImplementedError(f"{type(self).__name__} has no known volume")
 
     def origin(self) -> Point:
@@ -161,7 +161,7 @@ def safe_sqrt(s: Float[Array, "..."]) -> Float[Array, "..."]:
 def safe_norm(x: Float[Array, "..."], axes: Any = None) -> Float[Array, "..."]:
     """Euclidean norm over `axes`, which stay with size 1; its derivative at 0 is 0.
 
-    Entries are divided by the largest before they are squared, so nothing under- or overflows.
+    Entries are divided by the largest before they are squared, so nothing underflows or overflows.
     """
     size = jax.lax.stop_gradient(jnp.abs(x).max(axes, keepdims=True, initial=0))
     size = jnp.where(size > 0, size, 1.0)
@@ -171,18 +171,18 @@ def safe_norm(x: Float[Array, "..."], axes: Any = None) -> Float[Array, "..."]:
 def replaced_if_any(
     which: Bool[Array, "..."], array: Float[Array, "..."], by: Callable[[], Float[Array, "..."]]
 ) -> Float[Array, "..."]:
-    """`array` with what `by()` says where `which` holds, computed only if it holds somewhere."""
+    """`array`, replaced by `by()` where `which` holds, computed only if it holds anywhere."""
     return jax.lax.cond(which.any(), lambda: jnp.where(which, by(), array), lambda: array)
 
 
 def _largest(leaves: list[Array]) -> Scalar:
-    """The largest absolute entry, or 1 where all are 0."""
+    """The largest absolute entry, or 1 if all are 0."""
     sizes = [jnp.abs(jax.lax.stop_gradient(a)).max(initial=0) for a in leaves]
     size = jnp.stack(sizes).max()
     return jnp.where(size > 0, size, 1.0)
 
 
 def check_dimension(n: int) -> None:
-    """Refuse what is no number of dimensions."""
+    """Raise `UserError` unless `n` is a valid number of dimensions."""
     if not (isinstance(n, int) and n >= 1):
         raise UserError(f"n is a number of dimensions and must be a positive integer, got {n!r}")

@@ -33,9 +33,9 @@ class Euclidean(Manifold):
     ) -> Float[Array, "n m"]:
         x, y = (a.reshape(len(a), -1) for a in (x, y))
         centre = y.mean(0, keepdims=True)
-        x, y = x - centre, y - centre  # so that a common offset costs no digits
+        x, y = x - centre, y - centre  # a common offset then costs no digits
         squares = (x**2).sum(1)[:, None] + (y**2).sum(1)[None]
-        # By one matrix product, good to about 4 ε of the squares; near pairs by their differences.
+        # One matrix product, accurate to about 4 ε of the squares; near pairs use differences.
         found = squares - 2 * jnp.matmul(x, y.T, precision="highest")
         near = found <= 2**14 * jnp.finfo(x.dtype).eps * squares
         row = lambda a: ((y - a[None]) ** 2).sum(1)  # noqa: E731

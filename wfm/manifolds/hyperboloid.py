@@ -11,11 +11,11 @@ from wfm.manifolds.base import Manifold, Scalar, check_dimension, safe_norm
 class Hyperboloid(Manifold):
     """Arrays (x₀, x₁, …, x_n) with ⟨x, x⟩ = -1 and x₀ > 0, where ⟨u, v⟩ = Σᵢuᵢvᵢ - u₀v₀.
 
-    Curvature is -1, the origin o is (1, 0, …, 0). x₀ follows from the other entries, so no method
-    reads it: what is off the sheet is taken as its `project`. Lengths come from components in a
-    frame (the boost that takes o to x), not from ⟨u, u⟩, which loses every digit far out. Points
-    at distance r from o are exact to a relative rounding of cosh r.
-    Formulas: Nickel & Kiela (2018, arXiv 1806.03417); O'Neill (1983), chapter 4.
+    Curvature is -1, and the origin o is (1, 0, …, 0). x₀ follows from the other entries, so no
+    method reads it: an array off the sheet stands for its `project`. Lengths come from components
+    in a frame (the boost that takes o to x), not from ⟨u, u⟩, which loses every digit far out.
+    Points at distance r from o are exact up to a relative rounding of cosh r. Formulas: Nickel &
+    Kiela (2018, arXiv 1806.03417); O'Neill (1983), chapter 4.
     """
 
     n: int = eqx.field(static=True)
@@ -32,7 +32,7 @@ class Hyperboloid(Manifold):
         return _lift(jnp.cosh(length) * x[1:] + _sinhc(length) * v[1:])
 
     def log(self, x: Float[Array, " m"], y: Float[Array, " m"]) -> Float[Array, " m"]:
-        # What the boost that takes x to o makes of y, from differences: exact for near points.
+        # y under the boost that takes x to o, from differences: exact for near points.
         chord, time = y[1:] - x[1:], _time(x)
         mean = (x[1:] + y[1:]) / (time + _time(y))
         moved = chord - x[1:] * jnp.sum(chord * (mean - x[1:] / (1 + time)))
@@ -46,7 +46,7 @@ class Hyperboloid(Manifold):
     def transport(
         self, x: Float[Array, " m"], y: Float[Array, " m"], v: Float[Array, " m"]
     ) -> Float[Array, " m"]:
-        # In the frames of x and y it is the rotation of the Poincaré ball's transport.
+        # In the frames of x and y it is the rotation that transports in the Poincaré ball.
         at_x, at_y = (a[1:] / (1 + _time(a)) for a in (x, y))
         return self._from_components(y, gyrate(at_x, at_y, self._components(x, v)))
 
@@ -57,7 +57,7 @@ class Hyperboloid(Manifold):
         time, space = _time(x), x[1:]
         needed = jnp.sum(space * v[1:]) / time
         off = v[0] - needed
-        # A difference within rounding would come out times x₀²: tangent vectors stay as they are.
+        # A rounding difference would be multiplied by x₀²: tangent vectors stay as they are.
         size = jnp.abs(v[0]) + jnp.sum(jnp.abs(space * v[1:])) / time
         noise = jnp.abs(off) < 8 * jnp.finfo(v.dtype).eps * size
         off = off - jax.lax.stop_gradient(jnp.where(noise, off, 0.0))
@@ -86,7 +86,7 @@ class Hyperboloid(Manifold):
         )
 
     def _from_components(self, x: Array, a: Array) -> Array:
-        """The tangent vector at `x` to which the boost from o to x takes (0, a)."""
+        """The tangent vector at `x` that the boost from o to x makes of (0, a)."""
         time = jnp.sum(x[1:] * a)
         return jnp.concatenate([time[None], a + time / (1 + _time(x)) * x[1:]])
 
@@ -114,9 +114,10 @@ def _sinhc(s: Array) -> Array:
 def gyrate(x: Float[Array, " n"], y: Float[Array, " n"], a: Float[Array, " n"]) -> Array:
     """The rotation gyr[y, -x] of `a`, for points `x` and `y` of the Poincaré ball.
 
-    Frames at x and y that are boosts from the origin differ by it along the geodesic (Ungar 2008,
-    'A Gyrovector Space Approach to Hyperbolic Geometry'). It turns the plane of x and y by twice
-    the angle φ with tan φ = |x ∧ y| / (1 - x·y); from y - x, it is exact for near points.
+    If frames at x and y are boosts from the origin, they differ by it along the geodesic (Ungar
+    2008, 'A Gyrovector Space Approach to Hyperbolic Geometry'). It turns the plane of x and y by
+    twice the angle φ with tan φ = |x ∧ y| / (1 - x·y). Computed from y - x, it is exact for near
+    points.
     """
     chord = y - x
     turn = lambda a: x * jnp.sum(chord * a) - chord * jnp.sum(x * a)  # noqa: E731
@@ -127,7 +128,7 @@ def gyrate(x: Float[Array, " n"], y: Float[Array, " n"], a: Float[Array, " n"]) 
 
 
 def log_hyperbolic_stretch(sinh: Scalar, n: int) -> Scalar:
-    """(n-1) log(sinh(r) / r), of the exponential map's Jacobian at a distance r with this sinh(r).
+    """(n-1) log(sinh(r) / r), the log-Jacobian of the exponential map at distance r, from sinh(r).
 
     Nagano et al. (2019, arXiv 1902.02992, section 3); Mathieu et al. (2019, arXiv 1901.06033,
     section 3.3).

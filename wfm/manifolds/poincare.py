@@ -1,4 +1,4 @@
-"""Hyperbolic space as a ball, where angles are those that one sees."""
+"""Hyperbolic space as the Poincaré ball, a conformal model."""
 
 import math
 
@@ -15,9 +15,10 @@ class PoincareBall(Manifold):
     """Vectors of n entries shorter than 1, with the metric λ² u·v, λ = 2 / (1 - |x|²).
 
     Curvature is -1, and densities are with respect to the volume λⁿ dx. The origin is the centre.
-    Points hold a distance r from it to a relative rounding of exp(r); vectors longer than 1 - √ε
-    are shortened to that (r = 8.7 in float32, 18.7 in float64), and `Hyperboloid` reaches further.
-    Formulas: Ungar (2008), 'A Gyrovector Space Approach to Hyperbolic Geometry', written in y - x.
+    Points at distance r from it are exact up to a relative rounding of exp(r). Vectors longer than
+    1 - √ε are shortened to that (r = 8.7 in float32, 18.7 in float64); `Hyperboloid` reaches
+    further. Formulas: Ungar (2008), 'A Gyrovector Space Approach to Hyperbolic Geometry', written
+    in y - x.
     """
 
     n: int = eqx.field(static=True)
@@ -33,7 +34,7 @@ class PoincareBall(Manifold):
         half = v / _room(x)  # half of the components in the frame at x
         length = safe_norm(half)
         step = jnp.where(length > 0, jnp.tanh(length) / jnp.where(length > 0, length, 1.0), 1.0)
-        # Möbius's x ⊕ w, in x + w, so that the way back from the rim to the centre is exact too.
+        # Möbius's x ⊕ w, written in x + w, so that going from the rim to the centre is exact too.
         w = step * half
         both = x + w
         x_w, x_both, w_both = jnp.sum(x * w), jnp.sum(x * both), jnp.sum(w * both)

@@ -20,7 +20,7 @@ class Product(Manifold):
     factors: PyTree[Manifold]
 
     def map(self, of_factor: Callable[[Manifold], Any]) -> Any:
-        """What `of_factor` makes of each factor, in their structure."""
+        """The results of `of_factor` for each factor, in their structure."""
         return jax.tree.map(of_factor, self.factors, is_leaf=_is_factor)
 
     def _map(self, method: str, *args: Any) -> Any:
@@ -51,7 +51,7 @@ class Product(Manifold):
         return self._total("inner", x, u, v)
 
     def dist(self, x: Point, y: Point) -> Scalar:
-        # From the factors' own, which may keep more digits than the norm of their logarithms.
+        # From the factors' distances, which may keep more digits than norms of logarithms.
         squares = [d**2 for d in jax.tree.leaves(self._map("dist", x, y))]
         return safe_sqrt(sum(squares, jnp.zeros(())))
 

@@ -15,10 +15,9 @@ Matrix = Float[Array, "3 3"]
 class SO3(Manifold):
     """Rotation matrices (3, 3) with the metric tr(UᵀV) of all matrices; `random` is uniform.
 
-    Rotations that differ by an angle θ lie √2 θ apart: no two further than √2 π, which is the
-    injectivity radius, and the volume is 16√2 π². Formulas: Rodrigues's, and unit quaternions,
-    which keep every digit at angles near 0 and near π (Shepperd 1978, 'Quaternion from rotation
-    matrix').
+    Rotations that differ by an angle θ are √2 θ apart, so at most √2 π, which is the injectivity
+    radius. The volume is 16√2 π². Formulas: Rodrigues's, and unit quaternions, which keep every
+    digit at angles near 0 and near π (Shepperd 1978, 'Quaternion from rotation matrix').
     """
 
     @property
@@ -27,7 +26,7 @@ class SO3(Manifold):
 
     def exp(self, x: Matrix, v: Matrix) -> Matrix:
         y = x + x @ _rotation_minus_1(_axial(x.T @ v))
-        return y @ (3 * jnp.eye(3, dtype=y.dtype) - y.T @ y) / 2  # no errors add up over many steps
+        return y @ (3 * jnp.eye(3, dtype=y.dtype) - y.T @ y) / 2  # errors then do not add up
 
     def log(self, x: Matrix, y: Matrix) -> Matrix:
         return x @ _skew(_rotation_vector(x, y))
@@ -36,7 +35,7 @@ class SO3(Manifold):
         return jnp.sum(u * v)
 
     def transport(self, x: Matrix, y: Matrix, v: Matrix) -> Matrix:
-        # Half of the turn on either side of xᵀv, as for every bi-invariant metric.
+        # Half of the rotation on either side of xᵀv, as for every bi-invariant metric.
         half = jnp.eye(3, dtype=x.dtype) + _rotation_minus_1(_rotation_vector(x, y) / 2)
         return y @ _skew(half.T @ _axial(x.T @ v))
 
@@ -68,12 +67,12 @@ def _skew(a: Float[Array, "3"]) -> Matrix:
 
 
 def _axial(m: Matrix) -> Float[Array, "3"]:
-    """The vector of the antisymmetric part: the inverse of `_skew`, and a projection on it."""
+    """The vector of the antisymmetric part: projects, and inverts `_skew`."""
     return jnp.array([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]]) / 2
 
 
 def _rotation_minus_1(a: Float[Array, "3"]) -> Matrix:
-    """Rodrigues's formula, less the identity."""
+    """Rodrigues's formula minus the identity."""
     turns, s = safe_norm(a)[0] / math.pi, _skew(a)
     return jnp.sinc(turns) * s + jnp.sinc(turns / 2) ** 2 / 2 * s @ s
 
@@ -103,9 +102,9 @@ def _from_quaternion(q: Float[Array, "4"]) -> Matrix:
 
 
 def _nearest_quaternion(m: Matrix) -> Float[Array, "4"]:
-    """The quaternion of a rotation next to `m`: where tr(Rᵀm) is largest."""
+    """The quaternion of a rotation nearest to `m`, where tr(Rᵀm) is largest."""
     size = jax.lax.stop_gradient(jnp.abs(m).max())
-    # 0 is as near to one rotation as to any other: take the identity.
+    # 0 is equally near to all rotations: take the identity.
     scaled = jnp.where(size > 0, m / jnp.where(size > 0, size, 1.0), jnp.eye(3, dtype=m.dtype))
     return _leading_eigenvector(_attitude(scaled))
 
@@ -113,14 +112,14 @@ def _nearest_quaternion(m: Matrix) -> Float[Array, "4"]:
 @jax.custom_jvp
 def _leading_eigenvector(k: Float[Array, "4 4"]) -> Float[Array, "4"]:
     values, vectors = jnp.linalg.eigh(k)
-    # One step of power iteration, shifted: it takes back the rounding of a repeated eigenvalue.
+    # One shifted power iteration step undoes the rounding of a repeated eigenvalue.
     v = (k - values[0] * jnp.eye(4, dtype=k.dtype)) @ vectors[:, -1]
     return v / safe_norm(v)
 
 
 @_leading_eigenvector.defjvp
 def _leading_eigenvector_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """Of eigh it would be NaN, because other eigenvalues may be equal (for rotations they are)."""
+    """The derivative; that of eigh is NaN if other eigenvalues are equal, as for rotations."""
     (k,), (dk,) = primals, tangents
     v = _leading_eigenvector(k)
     moved = dk @ v

@@ -15,9 +15,9 @@ class SPD(Manifold):
     """Symmetric positive definite (n, n) matrices with the affine-invariant metric tr(x⁻¹u x⁻¹v).
 
     Densities are with respect to its volume; the origin is the identity. The congruence by a
-    Cholesky factor L of x is an isometry that takes the identity to x, so all is done at the
-    identity. Eigenvalues hold their logarithm to a relative rounding of the condition number, and
-    where that is above 1/ε, no factor is found and what is asked there is NaN.
+    Cholesky factor L of x is an isometry that takes the identity to x, so everything is computed at
+    the identity. Logarithms of eigenvalues are exact up to a relative rounding of the condition
+    number. If that is above 1/ε, there is no factor, and results there are NaN.
     Formulas: Pennec, Fillard & Ayache (2006), 'A Riemannian Framework for Tensor Computing';
     Bhatia (2007), 'Positive Definite Matrices', chapter 6.
     """
@@ -34,7 +34,7 @@ class SPD(Manifold):
     def exp(self, x: Matrix, v: Matrix) -> Matrix:
         factor, w = _at_identity(x, v)
         half = factor @ (jnp.eye(self.n, dtype=x.dtype) + spectral.expm1(w / 2))
-        far = half @ half.T  # positive, however far; but near x its rounding would hide the step
+        far = half @ half.T  # positive at any distance, but near x its rounding would hide the step
         near = x + factor @ spectral.expm1(w) @ factor.T
         return _symmetric(jnp.where(jnp.abs(w).max() < 1, near, far))
 
@@ -52,7 +52,7 @@ class SPD(Manifold):
         return _symmetric(factor @ move @ _at_identity(x, v)[1] @ move @ factor.T)
 
     def project(self, x: Matrix) -> Matrix:
-        # The nearest matrix is singular, and of no use: take the nearest that is well off.
+        # The nearest matrix is singular and useless: take the nearest well-conditioned one.
         return _symmetric(spectral.raise_eigenvalues(_symmetric(x)))
 
     def to_tangent(self, x: Matrix, v: Matrix) -> Matrix:

@@ -1,6 +1,7 @@
 """Functions of symmetric matrices whose derivatives survive repeated eigenvalues.
 
-Those of an eigendecomposition are NaN there, and every geodesic of length 0 has them.
+Derivatives of an eigendecomposition are NaN there, and every geodesic of length 0 has repeated
+eigenvalues.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,8 @@ TERMS = 10
 def expm1(a: Matrix) -> Matrix:
     """exp(a) - 1 by its series, halved and squared again (Higham 2008, section 10.3).
 
-    Matrix products only, so all derivatives exist; less 1, so that small steps keep their digits.
+    It uses matrix products only, so all derivatives exist. It subtracts 1, so small steps keep
+    their digits.
     """
     eye = jnp.eye(len(a), dtype=a.dtype)
     a = a / 2**HALVINGS
@@ -47,22 +49,22 @@ def _log1p_jvp(primals: tuple[Matrix], tangents: tuple[Matrix]) -> tuple[Matrix,
 
 @jax.custom_jvp
 def _log1p_bend(a: Matrix) -> Tensor:
-    """Nothing, whose derivatives are those of the derivative of `log1p`.
+    """Zeros whose derivatives are those of the derivative of `log1p`.
 
-    Beside the derivative by eigenvectors, which is held fixed: it is cheap, but has no derivative
-    of its own. A rule for both would be opened up where the derivative is transposed.
+    It is added to the derivative by eigenvectors, which is held fixed: that is cheap, but has no
+    derivative of its own. One rule for both would be expanded where the derivative is transposed.
     """
     return jnp.zeros(a.shape * 2, a.dtype)
 
 
 @_log1p_bend.defjvp
 def _log1p_second(primals: tuple[Matrix], tangents: tuple[Matrix]) -> tuple[Tensor, Tensor]:
-    """Second derivatives, and higher ones, are those of the integral: slower, but they exist."""
+    """Derivatives of second and higher order, from the integral: slower, but they exist."""
     return _log1p_bend(*primals), jax.jvp(_log1p_integral, primals, tangents)[1]
 
 
 def _derivative(a: Matrix, da: Matrix, quotient: Callable[[Array, Array], Array]) -> Matrix:
-    """In the eigenbasis, `da` times divided differences (Higham 2008, theorem 3.11)."""
+    """`da` times divided differences in the eigenbasis (Higham 2008, theorem 3.11)."""
     values, vectors = jnp.linalg.eigh(a)
     turned = vectors.T @ da @ vectors
     return vectors @ (quotient(values[:, None], values[None]) * turned) @ vectors.T
@@ -74,7 +76,7 @@ def _log1p_quotient(s: Array, t: Array) -> Array:
     w = (s - t) / total
     near = jnp.abs(w) < 1e-2
     far = jnp.where(near, 0.5, w)
-    # artanh(w)/w loses its digits as w nears 1, where log1p does not.
+    # artanh(w)/w loses digits as w approaches 1; log1p does not.
     ratio = jnp.where(near, 1 + w**2 / 3 + w**4 / 5, (jnp.log1p(s) - jnp.log1p(t)) / (2 * far))
     return ratio * 2 / total
 
@@ -93,7 +95,7 @@ def _log1p_integral(a: Matrix) -> Tensor:
 
 @jax.custom_jvp
 def raise_eigenvalues(a: Matrix) -> Matrix:
-    """The nearest symmetric matrix whose eigenvalues are at least 64 ε times the largest size.
+    """The nearest symmetric matrix with eigenvalues of at least 64 ε times the largest magnitude.
 
     A matrix of zeros becomes the identity.
     """
@@ -109,7 +111,7 @@ def _raise_jvp(primals: tuple[Matrix], tangents: tuple[Matrix]) -> tuple[Matrix,
 
 
 def _floor(values: Array) -> Array:
-    """For all eigenvalues, the smallest that stays."""
+    """The smallest eigenvalue that is kept, for all eigenvalues."""
     size = jnp.abs(values).max()
     return jnp.where(size > 0, 64 * jnp.finfo(values.dtype).eps * size, 1.0)
 

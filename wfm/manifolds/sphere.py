@@ -1,4 +1,4 @@
-"""Spheres inside arrays: one over the whole array, or one for every slice of it."""
+"""Spheres inside arrays: one over the whole array, or one for each slice."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from wfm.manifolds.euclidean import Euclidean
 
 
 class Sphere(Manifold):
-    """Arrays whose norm over `axes` is `radius`; with `axes=None` over the whole array.
+    """Arrays whose norm over `axes` is `radius`; `axes=None` means the whole array.
 
     `Sphere((30, 16), axes=0)` is 16 unit spheres, one for each column;
     `Sphere((16, 2), radius=2**0.5)` is one sphere in 32 dimensions.
@@ -62,21 +62,21 @@ class Sphere(Manifold):
     def exp(self, x: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, "..."]:
         angle = safe_sqrt(self._dot(v, v)) / self.radius
         y = jnp.cos(angle) * x + jnp.sinc(angle / math.pi) * v  # sin(angle)/angle · v
-        # Keeps rounding errors from adding up over many steps. The length is that of `x`, but for
-        # them, so it needs none of the care of `project`.
+        # Keeps rounding errors from adding up over many steps. Apart from them the length is that
+        # of `x`, so it needs none of the care of `project`.
         return y * (self.radius / jnp.sqrt(self._dot(y, y)))
 
     def log(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
         x, y = self._on_sphere(x), self._on_sphere(y)
-        # From the difference, which is exact for near points, not from x·y, whose arccos
-        # loses every digit there; arctan2 stays right up to the antipode.
+        # Computed from the difference, which is exact for near points, not from x·y, whose arccos
+        # loses every digit there. arctan2 is accurate up to the antipode.
         chord = y - x
         cos = 1 + self._dot(x, chord) / self.radius**2
-        # Beyond the equator from the sum, which is exact near the antipode: of a long chord,
-        # rounding would leave some of x in v.
+        # Beyond the equator, computed from the sum, which is exact near the antipode: rounding of a
+        # long chord would leave some of x in v.
         v = self.to_tangent(x, jnp.where(cos < 0, y + x, chord))
         rounding = 8 * jnp.finfo(v.dtype).eps * self.radius
-        # All directions are shortest towards the antipode: take a fixed one.
+        # All directions to the antipode are shortest: take a fixed one.
         at_antipode = (self._dot(v, v) <= rounding**2) & (cos < 0)
         v = jnp.where(at_antipode, self.to_tangent(x, self._fixed_direction(v)), v)
         sin = safe_sqrt(self._dot(v, v)) / self.radius
@@ -84,10 +84,10 @@ class Sphere(Manifold):
         return jnp.where(sin > 0, angle / jnp.where(sin > 0, sin, 1.0), 1.0) * v
 
     def _on_sphere(self, x: Array) -> Array:
-        """`x` as it is, to the bit, where it is a point but for rounding; else its projection.
+        """`x` unchanged, to the bit, if it is a point up to rounding; else its projection.
 
-        In one pass, because every step of training comes here: lengths whose square underflows
-        count as 0, and those whose square overflows give NaN.
+        It is computed in one pass, because every training step comes here. Lengths whose square
+        underflows count as 0, and those whose square overflows give NaN.
         """
         square = self._dot(x, x) / self.radius**2
         centre = square == 0
@@ -109,8 +109,8 @@ class Sphere(Manifold):
         axes = [1 + a for a in self.axes]
         x, y = (jnp.moveaxis(a, axes, range(1, 1 + len(axes))) for a in (x, y))
         x, y = (a.reshape(len(a), self._ambient_dim, -1) / self.radius for a in (x, y))
-        # One matrix product for each sphere. Its cosines are good to about 4 ε, which is nothing
-        # of a large angle and all of a small one: those come from chords, where there are any.
+        # One matrix product per sphere. Its cosines are accurate to about 4 ε, which is nothing for
+        # a large angle and everything for a small one: small angles, if any, come from chords.
         cos = jnp.einsum("iak,jak->ijk", x, y, precision="highest")
         near = cos > 1 - 2**15 * jnp.finfo(cos.dtype).eps
         far = jnp.arccos(jnp.where(near, 0.0, jnp.maximum(cos, -1)))
@@ -127,7 +127,7 @@ class Sphere(Manifold):
     def transport(
         self, x: Float[Array, "..."], y: Float[Array, "..."], v: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        # Rotates the plane of x and log(x, y), written so that it is smooth at x = y.
+        # Rotates the plane of x and log(x, y), in a form that is smooth at x = y.
         w = self.log(x, y)
         angle = safe_sqrt(self._dot(w, w)) / self.radius / math.pi
         turned = jnp.sinc(angle) * x + jnp.sinc(angle / 2) ** 2 / 2 * w
@@ -135,7 +135,7 @@ class Sphere(Manifold):
 
     def project(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         length = safe_norm(x, self.axes)
-        centre = length == 0  # it has no closest point: take a fixed one
+        centre = length == 0  # without a closest point: take a fixed one
         unit = jnp.where(centre, self._ambient_dim**-0.5, x / jnp.where(centre, 1.0, length))
         return self.radius * unit
 

@@ -10,13 +10,14 @@ from wfm.manifolds.base import Manifold, Scalar
 class ZeroSum(Manifold):
     """The points of `whole` that sum to 0 along `axis`, an isometric copy of `short`.
 
-    `short` is the same manifold with that axis 1 shorter: `ZeroSum(Sphere((16, 3), radius=r),
+    `short` is the same manifold with that axis shorter by 1: `ZeroSum(Sphere((16, 3), radius=r),
     Sphere((16, 2), radius=r), axis=1)` holds arrays of shape (16, 3) and norm r whose rows sum to
-    0. `whole` must be symmetric to the reflection at those points, as flat spaces are, and spheres
-    over all of the axis: then its geodesics between them stay among them (O'Neill 1983,
-    Semi-Riemannian Geometry, chapter 4), and its metric and distances are theirs, to the last
-    digit. All else is that of `short`, by an isometry: the first C - 1 columns of the Householder
-    reflection that takes the last unit vector to (1, …, 1)/√C. So densities are exact.
+    0. Reflection in the set of these points must be a symmetry of `whole`, as it is for flat spaces
+    and for spheres over the whole axis. Then geodesics between these points stay among them
+    (O'Neill 1983, Semi-Riemannian Geometry, chapter 4), and metric and distances are those of
+    `whole`, to the last digit. All else is that of `short`, by an isometry: the first C - 1 columns
+    of the Householder reflection that takes the last unit vector to (1, …, 1)/√C. So densities are
+    exact.
     """
 
     whole: Manifold
@@ -31,7 +32,7 @@ class ZeroSum(Manifold):
         return self._lengthened(self.short.exp(*map(self._shortened, (x, v))))
 
     def log(self, x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-        start = self._shortened(x)  # the end from the difference: a point's log to itself is 0
+        start = self._shortened(x)  # difference first: a point's log to itself is 0
         return self._lengthened(self.short.log(start, start + self._shortened(y - x)))
 
     def inner(
@@ -82,7 +83,7 @@ class ZeroSum(Manifold):
         return self.short.is_vector_space
 
     def ambient(self) -> "ZeroSum":
-        """The flat space of arrays that sum to 0: what lies off it is no coordinate of a point."""
+        """The flat space of arrays that sum to 0; a part off it is not a coordinate of a point."""
         return ZeroSum(self.whole.ambient(), self.short.ambient(), self.axis)
 
     def _shortened(self, x: Float[Array, "..."]) -> Float[Array, "..."]:

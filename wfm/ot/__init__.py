@@ -1,4 +1,4 @@
-"""Optimal transport between two sets of equally many, equally weighted things."""
+"""Optimal transport between two sets of the same size, with equal weights."""
 
 from wfm.ot.assignment import best_assignment
 from wfm.ot.sinkhorn import marginal_error, sinkhorn, to_doubly_stochastic

@@ -11,9 +11,9 @@ from wfm.errors import UserError
 def best_assignment(score: Float[Array, "n m"]) -> Int[Array, " n"]:
     """The permutation π that maximises Σᵢ score[i, π(i)], by the Hungarian algorithm (Kuhn 1955).
 
-    Raises `UserError` unless there are as many columns as rows, and for scores that are NaN or
-    infinite. Compiled code cannot raise: there such scores give the identity, and do not disturb
-    the assignments beside them.
+    Raises `UserError` unless there are as many columns as rows, and for NaN or infinite scores.
+    Compiled code cannot raise: there such scores give the identity, and do not disturb the
+    other assignments.
     """
     if score.shape[0] != score.shape[1]:
         raise UserError(

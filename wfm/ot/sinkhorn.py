@@ -15,10 +15,10 @@ Matrix = Float[Array, "n n"]
 Vector = Float[Array, " n"]
 State = tuple[Matrix, Array, Array, Array]  # log-plan, temperature, error, count
 Scalar = float | Float[Array, ""]
-ITERATIONS = 300  # far more than plans take that float32 can tell from an assignment
+ITERATIONS = 300  # far more than plans that float32 can tell from an assignment need
 TOLERANCE = 1e-5
 SWEEPS = 20  # before the first Newton step
-NEAR = 0.1  # the error at which the temperature may fall on
+NEAR = 0.1  # the error below which the temperature falls further
 MILD = 16.0  # range of score/temperature that needs no annealing
 
 
@@ -31,14 +31,14 @@ def sinkhorn(
     """The doubly stochastic P that maximises ⟨P, score⟩ + temperature · entropy(P).
 
     Sinkhorn's operator (Cuturi 2013; Mena et al. 2018), in the logarithmic domain: rows and
-    columns are normalised in turn. Where that is slow, iterations take Newton's step for the two
-    potentials as well (Brauer, Clason, Lorenz & Wirth 2017), while the temperature falls by halves
-    from one at which all plans are soft (Schmitzer 2019). Columns sum to 1 exactly. Iterations
-    end when rows do up to `tolerance`, at the latest after `iterations`: `marginal_error` of the
-    plan tells, and a call outside of compiled code warns.
+    columns are normalised in turn. If that is slow, iterations also take Newton steps for the two
+    potentials (Brauer, Clason, Lorenz & Wirth 2017), while the temperature is halved repeatedly
+    from one at which all plans are soft (Schmitzer 2019). Columns sum to 1 exactly. Iterations stop
+    when rows do so within `tolerance`, or after `iterations`. `marginal_error` of the plan gives
+    the error, and a call outside compiled code warns.
 
     All derivatives, forward and reverse, are those of the limit, by the implicit function theorem
-    (Eisenberger et al. 2022, theorem 3), so that memory does not grow with the iterations.
+    (Eisenberger et al. 2022, theorem 3), so memory does not grow with the number of iterations.
     """
     if score.shape[0] != score.shape[1]:
         raise UserError(
@@ -47,7 +47,7 @@ def sinkhorn(
         )
     plan = _sinkhorn(score / temperature, iterations, tolerance)
     error = numbers(marginal_error(plan))
-    if error is not None and error > 2 * tolerance:  # sums round, too
+    if error is not None and error > 2 * tolerance:  # sums are rounded, too
         warnings.warn(
             f"rows of the soft assignment are off by {float(error):.2g} after {iterations} "
             "iterations; allow more, or raise the temperature",
@@ -57,15 +57,15 @@ def sinkhorn(
 
 
 def marginal_error(plan: Matrix) -> Float[Array, ""]:
-    """How far the sum of any row or column of a plan is from 1, at most."""
+    """The largest deviation of a row or column sum of a plan from 1."""
     return abs(jnp.concatenate([plan.sum(0), plan.sum(1)]) - 1).max(initial=0)
 
 
 def to_doubly_stochastic(plan: Matrix) -> Matrix:
-    """A doubly stochastic matrix near a plan: within twice its sums' errors, added up.
+    """A doubly stochastic matrix near a plan: within twice the total error of its sums.
 
-    Altschuler, Weed & Rigollet (2017, algorithm 2): rows and columns that are too heavy are made
-    lighter, and what is missing is added as a product of what each row and each column lacks.
+    Altschuler, Weed & Rigollet (2017, algorithm 2): rows and columns that are too heavy are scaled
+    down, and the missing mass is added as the product of what each row and column lacks.
     """
     plan = plan / jnp.maximum(plan.sum(1), 1)[:, None]
     plan = plan / jnp.maximum(plan.sum(0), 1)[None]
@@ -81,8 +81,8 @@ def _sinkhorn(logits: Matrix, iterations: int, tolerance: float) -> Matrix:
         return logits
     logits = logits - logits.max(1, keepdims=True)
     logits = logits - logits.max(0, keepdims=True)
-    least = logits.min(where=jnp.isfinite(logits), initial=0)  # −∞ is for pairs that must not be
-    warmth = jnp.maximum(-least / MILD, 1)  # temperature, in units of the last one
+    least = logits.min(where=jnp.isfinite(logits), initial=0)  # −∞ marks forbidden pairs
+    warmth = jnp.maximum(-least / MILD, 1)  # temperature, in units of the final one
     soft = _sweep(_normalised(logits / warmth), iterations, tolerance)
 
     def unfinished(state: State) -> Array:
@@ -104,7 +104,7 @@ def _sinkhorn(logits: Matrix, iterations: int, tolerance: float) -> Matrix:
 
 
 def _sweep(log_plan: Matrix, most: int, tolerance: float) -> Matrix:
-    """Rows and columns normalised in turn, while that is the cheaper way."""
+    """Normalise rows and columns in turn, while this is cheaper."""
 
     def sweep(state: tuple[Matrix, Array, Array]) -> tuple[Matrix, Array, Array]:
         log_plan, _, count = state
@@ -121,7 +121,7 @@ def _by_rows_and_columns(_: Array, log_plan: Matrix) -> Matrix:
 
 
 def _normalised(log_plan: Matrix) -> Matrix:
-    """With columns that sum to 1."""
+    """The plan with columns that sum to 1."""
     return log_plan - logsumexp(log_plan, axis=0, keepdims=True)
 
 
@@ -130,7 +130,7 @@ def _error(log_plan: Matrix) -> Array:
 
 
 def _newton(log_plan: Matrix) -> Matrix:
-    """One step of Newton's towards rows that sum to 1."""
+    """One Newton step towards rows that sum to 1."""
     plan = jnp.exp(log_plan)
     u, v = _potentials(plan, 1 - plan.sum(1), jnp.zeros(len(plan), plan.dtype))
     return _normalised(log_plan + u[:, None] + v[None])
@@ -139,14 +139,14 @@ def _newton(log_plan: Matrix) -> Matrix:
 def _potentials(plan: Matrix, rows: Vector, columns: Vector) -> tuple[Vector, Vector]:
     """How to change log P by u 1ᵀ + 1 vᵀ so that P's sums change by `rows` and `columns`.
 
-    P 1 ∘ u + P v = rows and Pᵀ u + v = columns, for a plan whose columns sum to 1. Without v,
-    (diag(P 1) − P Pᵀ) u = rows − P columns. That is the Laplacian of a graph with the weights
-    P Pᵀ, whose diagonal is taken from the other entries: the difference would lose all digits
-    where P is almost a permutation. Constants u = −v change nothing; the mean of u is set to 0.
+    P 1 ∘ u + P v = rows and Pᵀ u + v = columns, for a plan whose columns sum to 1. Eliminating v,
+    (diag(P 1) − P Pᵀ) u = rows − P columns. This is the Laplacian of a graph with weights P Pᵀ. Its
+    diagonal is computed from the other entries, because the difference would lose all digits where
+    P is almost a permutation. Constants u = −v change nothing; the mean of u is set to 0.
     """
     n = len(plan)
     joint = plan @ plan.T * (1 - jnp.eye(n, dtype=plan.dtype))
-    tiny = jnp.finfo(plan.dtype).eps  # where the graph falls apart, parts move on their own
+    tiny = jnp.finfo(plan.dtype).eps  # if the graph falls apart, its parts move independently
     laplacian = jnp.diag(joint.sum(1) + tiny) - joint + 1 / n
     u = jnp.linalg.solve(laplacian, rows - plan @ columns)
     return u, columns - plan.T @ u

@@ -10,14 +10,14 @@ import numpy as np
 from wfm.errors import UserError
 
 GZIP = b"\x1f\x8b"
-# The third byte of a file says what its entries are, all of them big-endian.
+# The third byte of a file gives the type of its entries, which are big-endian.
 ENTRIES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def read_idx(path: str | Path) -> np.ndarray:
     """The array of an IDX file, plain or compressed by gzip, with as many axes as the file says.
 
-    Raises `UserError` where it is no such file, or not a whole one.
+    Raises `UserError` if it is not such a file, or is incomplete.
     """
     path = Path(path)
     content = _unpacked(path)

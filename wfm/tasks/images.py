@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, from files that are there or from the official ones."""
+"""MNIST and Fashion-MNIST, from local files or from the official ones."""
 
 import dataclasses
 import os
@@ -16,14 +16,14 @@ from wfm.tasks.split import divide
 from wfm.tasks.task import Split, Task
 
 FOLDER = "WFM_DATA_DIR"
-SIDE = 8  # of small images
+SIDE = 8  # pixels, of small images
 
 Images = tuple[np.ndarray, np.ndarray]  # (n, height, width) of floats, and labels
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where the files of a data set lie, and the SHA-256 of each."""
+    """Where the files of a data set are, and the SHA-256 of each."""
 
     url: str
     sha256: Mapping[str, str]
@@ -37,7 +37,7 @@ FILES = {
 
 
 def _source(url: str, *sha256: str) -> Source:
-    """Of the files in the order of `FILES`."""
+    """The source of files in the order of `FILES`."""
     files = (file for part in FILES.values() for file in part)
     return Source(url, dict(zip(files, sha256, strict=True)))
 
@@ -61,23 +61,24 @@ SOURCES = {
 
 
 def load_images(name: str, split: int) -> Task:
-    """Flat images, with one mean and one variance of all pixels of the training split.
+    """Flat images, standardised by one mean and one variance of all training pixels.
 
-    The official test images are the test split; `split` numbers the stratified ways to put
-    aside, of the others, as many for validation. Files are taken from `$WFM_DATA_DIR/<name>/`,
-    plain or compressed; those that are not there are downloaded once, into the user's cache.
+    The official test images are the test split. From the others, as many are set aside for
+    validation, stratified; `split` numbers the ways to do so. Files come from
+    `$WFM_DATA_DIR/<name>/`, plain or compressed; missing files are downloaded once, into the user's
+    cache.
     """
     return _task(*_parts(name), split, axis=None)
 
 
 def load_small_images(name: str, split: int) -> Task:
-    """The same in 8 by 8 pixels, each standardised, so that networks for `digits` take them."""
+    """The same at 8 by 8 pixels, each pixel standardised, for networks for `digits`."""
     seen, test = ((shrunk(x), y) for x, y in _parts(name))
     return _task(seen, test, split, axis=0)
 
 
 def shrunk(images: np.ndarray) -> np.ndarray:
-    """Images in `SIDE` by `SIDE` means of blocks, after a margin that makes blocks fit."""
+    """Images as `SIDE` by `SIDE` means of blocks, with a margin added so that blocks fit."""
     missing = [-side % SIDE for side in images.shape[1:]]
     padded = np.pad(images, [(0, 0), *((m // 2, m - m // 2) for m in missing)])
     n, height, width = padded.shape
@@ -85,11 +86,11 @@ def shrunk(images: np.ndarray) -> np.ndarray:
 
 
 def _task(seen: Images, test: Images, split: int, axis: int | None) -> Task:
-    """Splits of images as rows, with means and variances of the training split along `axis`."""
+    """Splits of images as rows, standardised by moments of the training split along `axis`."""
     (x, y), (test_x, test_y) = ((x.reshape(len(x), -1), y) for x, y in (seen, test))
     train, validation = divide(np.arange(len(y)), y, len(test_y) / len(y), split)
     mean, std = x[train].mean(axis), x[train].std(axis)
-    std = np.where(std > 0, std, std.dtype.type(1))  # of pixels that are always blank
+    std = np.where(std > 0, std, std.dtype.type(1))  # pixels that are always blank
 
     def as_split(x: np.ndarray, y: np.ndarray) -> Split:
         return Split(jnp.asarray((x - mean) / std, jnp.float32), jnp.asarray(y, jnp.int32))
@@ -103,7 +104,7 @@ def _task(seen: Images, test: Images, split: int, axis: int | None) -> Task:
 
 
 def _parts(name: str) -> tuple[Images, Images]:
-    """What the official files hold for training and for the test, which must fit each other."""
+    """The official training and test images, which must match each other."""
     files = {part: [_file(name, file) for file in FILES[part]] for part in FILES}
     seen, test = (_images(*files[part]) for part in ("train", "test"))
     (x, y), (test_x, test_y) = seen, test
@@ -143,7 +144,7 @@ def _images(images_file: Path, labels_file: Path) -> Images:
 
 
 def _file(name: str, file: str) -> Path:
-    """Where a file lies, after a download if it must be."""
+    """Path of a file, downloaded if necessary."""
     folder = Path(os.environ.get(FOLDER, "")) / name
     if FOLDER in os.environ:
         for found in (folder / file, folder / file.removesuffix(".gz")):
@@ -152,7 +153,7 @@ def _file(name: str, file: str) -> Path:
     source, cache = SOURCES[name], pooch.os_cache("wfm") / name
     try:
         return Path(pooch.retrieve(source.url + file, source.sha256[file], file, cache))
-    except (OSError, ValueError) as error:  # no network; or not the official file
+    except (OSError, ValueError) as error:  # no network, or not the official file
         reason = str(error).splitlines()[0]
         raise MissingFile(
             f"no file {name}/{file}, and none to be had from {source.url} ({reason}); download it "

@@ -21,8 +21,8 @@ TASKS: dict[str, Callable[[int], Task]] = {
 def load_task(name: str, split: int = 0) -> Task:
     """A data set by name, in fixed stratified splits, standardised.
 
-    `split` numbers the random ways to divide it, so that no figure need hang on one small test
-    set. Mean and variance are those of the training split, so nothing of the others leaks in.
+    `split` numbers the random ways to divide it, so that no figure depends on one small test set.
+    Mean and variance are those of the training split, so nothing leaks in from the others.
     """
     if name not in TASKS:
         raise UserError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")

@@ -1,4 +1,4 @@
-"""What weights can be led towards: the task's loss on mini-batches."""
+"""Objectives that guide weights: the task's loss on mini-batches."""
 
 import math
 
@@ -14,9 +14,9 @@ from wfm.weights import Weights, WeightSpec
 
 
 def check_data(spec: WeightSpec, split: Split) -> None:
-    """Raise `UserError` unless a network has an input for each feature, an output for each class.
+    """Raise `UserError` unless a network has an input per feature and an output per class.
 
-    Features lie on the last axis of the inputs. Of labels that cannot be read nothing is said.
+    Features lie on the last axis of the inputs. Labels that cannot be read are not checked.
     """
     groups = list(spec.groups.values())
     inputs, outputs = groups[0].size, groups[-1].size
@@ -44,7 +44,7 @@ class BatchLoss(eqx.Module):
     """Mean negative log-likelihood (nats) of weights, or of a form's points, on a mini-batch.
 
     The key draws `batch_size` examples with replacement, and Gaussian noise of standard deviation
-    `input_noise` on their inputs: with noise, weights are led to be robust to it.
+    `input_noise` on their inputs. Noise guides weights to be robust to it.
     """
 
     spec: WeightSpec = eqx.field(static=True)

@@ -8,11 +8,11 @@ from wfm.errors import UserError
 def divide(
     rows: np.ndarray, y: np.ndarray, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows in two parts with equal shares of each class, the second as large as `share` of all.
+    """Rows in two parts with equal class shares; the second holds the given `share` of all rows.
 
-    Raises `UserError` where a class has too few.
+    Raises `UserError` if a class has too few rows.
     """
-    from sklearn.model_selection import train_test_split  # here, as it takes a second to import
+    from sklearn.model_selection import train_test_split  # here, because it takes a second
 
     try:
         first, second = train_test_split(rows, test_size=share, stratify=y[rows], random_state=seed)

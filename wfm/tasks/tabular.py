@@ -11,7 +11,7 @@ from wfm.tasks.task import Split, Task
 
 
 def _load(name: str, **options: Any) -> Any:
-    from sklearn import datasets  # here, as it takes seconds to import
+    from sklearn import datasets  # here, because it takes seconds
 
     return getattr(datasets, f"load_{name}")(**options)
 
@@ -20,7 +20,7 @@ TABLES = {name: partial(_load, name) for name in ("breast_cancer", "digits", "ir
 
 
 def load_table(name: str, split: int) -> Task:
-    """A fifth each for validation and test; each feature is standardised."""
+    """A table with a fifth each for validation and test; each feature is standardised."""
     from sklearn.preprocessing import StandardScaler
 
     x, y = TABLES[name](return_X_y=True)
@@ -39,10 +39,10 @@ def load_table(name: str, split: int) -> Task:
 
 
 def with_copies(parts: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The part of each row, where equal rows of `x` are in one: iris has a row twice.
+    """The part of each row, with equal rows of `x` in the same part: iris has a row twice.
 
-    A copy goes where the first of its kind is; a row of its class that is the only one of its kind
-    comes back for it, so that sizes and shares stay. Where no rows are equal nothing changes.
+    A copy moves to the part of the first equal row; a unique row of the same class moves back in
+    exchange, so that sizes and shares stay the same. Without equal rows nothing changes.
     """
     _, first, kind, count = np.unique(
         x, axis=0, return_index=True, return_inverse=True, return_counts=True

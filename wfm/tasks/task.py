@@ -1,4 +1,4 @@
-"""What a network is trained for: data in three splits, and the loss on its outputs."""
+"""Tasks of networks: data in three splits, and the loss on outputs."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def _as_jax(a: Any) -> Any:
 class Split(eqx.Module):
     """Inputs and class labels, one row for each example.
 
-    Data that cannot be right are refused when a split is made, unless it is made inside `jit`.
+    Invalid data are refused when a split is made, except inside `jit`.
     """
 
     x: Float[Array, "n ..."] = eqx.field(converter=_as_jax)
@@ -99,6 +99,6 @@ def cross_entropy(
 
 
 def accuracy(logits: Float[Array, "... classes"], labels: Int[Array, "..."]) -> Float[Array, ""]:
-    """Share of examples whose largest output is the label's; NaN where an output is."""
+    """Share of examples whose largest output is the label's; NaN if an output is NaN."""
     hits = (logits.argmax(-1) == labels).mean()
     return jnp.where(jnp.isnan(logits).any(), jnp.nan, hits)

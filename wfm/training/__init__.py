@@ -21,7 +21,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Checkpoints":  # when it is used, as orbax takes half a second to import
+    if name == "Checkpoints":  # imported on use, because orbax takes half a second
         from wfm.training.checkpoint import Checkpoints
 
         return Checkpoints

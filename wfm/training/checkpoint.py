@@ -1,4 +1,4 @@
-"""Training states on disk, by orbax: saved beside the training, checked when read."""
+"""Training states on disk, by orbax: saved while training continues, checked when read."""
 
 import hashlib
 import json
@@ -24,11 +24,11 @@ from wfm.training.trainer import TrainState
 
 
 class Checkpoints:
-    """The last `keep` states saved in a folder, and the one with the least loss.
+    """The last `keep` states saved in a folder, and the state with the lowest loss.
 
     `config`, anything that JSON can hold, is stored with each state; a state of another config is
-    not restored. One run at a time can use a folder. If it has several processes, all of them call
-    every method, with states that each of them holds whole.
+    not restored. Only one run at a time can use a folder. If a run has several processes, all of
+    them call every method, each with the complete state.
     """
 
     def __init__(self, folder: str | Path, config: Mapping[str, Any] | None = None, keep: int = 2):
@@ -48,8 +48,8 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(
                 [policies.LatestN(self._keep), best]
             ),
-            cleanup_tmp_directories=True,  # what killed saves left
-            lightweight_initialize=True,  # opens folders with damaged files too
+            cleanup_tmp_directories=True,  # left by killed saves
+            lightweight_initialize=True,  # also opens folders with damaged files
         )
         self._manager = ocp.CheckpointManager(
             self._folder, options=options, item_names=("state", "meta")
@@ -58,11 +58,11 @@ class Checkpoints:
         self._losses |= {step: self._loss(step) for step in self._manager.all_steps()}
 
     def save(self, state: TrainState, loss: float | None = None) -> None:
-        """Save while training goes on; a step saved already stays as it is.
+        """Save while training continues; a step that is already saved stays as it is.
 
-        The next `save`, `wait` or `close` returns once the state is safe on disk, and raises what
-        went wrong. A state is there as a whole or not at all, wherever the process is killed. A
-        `loss` that is not finite counts as none.
+        The next `save`, `wait` or `close` returns once the state is safe on disk, and raises any
+        error of saving. A state is saved completely or not at all, whenever the process is killed.
+        A `loss` that is not finite counts as none.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -82,17 +82,16 @@ class Checkpoints:
         self._manager.save(step, args=items, force=True)
 
     def restore(self, like: TrainState) -> TrainState | None:
-        """The newest intact state, or nothing if none was saved; `like` gives its structure.
+        """The newest intact state, or `None` if none was saved; `like` gives its structure.
 
-        Of a state whose files are damaged a warning tells. It is moved aside, and the one before
-        it used. Raises `UserError` if all are damaged, or the newest is of another structure or
-        config.
+        A damaged state raises a warning, is moved aside, and the state before it is used. Raises
+        `UserError` if all states are damaged, or if the newest has another structure or config.
         """
         self.wait()
         return self._first_intact(sorted(self._manager.all_steps(), reverse=True), like)
 
     def best(self, like: TrainState) -> TrainState | None:
-        """As `restore`, but of the states kept the one with the least loss, if any has one."""
+        """As `restore`, but the kept state with the lowest loss, if any has a loss."""
         self.wait()
         losses = {s: loss for s, loss in self._losses.items() if loss is not None}
         kept = [step for step in self._manager.all_steps() if step in losses]
@@ -131,8 +130,8 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, like: TrainState) -> list[np.ndarray] | None:
-        """The leaves of a state, or nothing if its files are damaged."""
-        # What is missing or altered can fail anywhere inside orbax, with any exception.
+        """The leaves of a state, or `None` if its files are damaged."""
+        # Missing or altered files can fail anywhere inside orbax, with any exception.
         try:
             about = self._about(step)
         except Exception:
@@ -146,7 +145,7 @@ class Checkpoints:
         return leaves if digest(leaves) == about["digest"] else None
 
     def _about(self, step: int) -> dict[str, Any]:
-        """What was stored with a state; raises if that is damaged."""
+        """What was stored with a state; raises if it is damaged."""
         items = ocp.args.Composite(meta=ocp.args.JsonRestore())
         meta = self._manager.restore(step, args=items)["meta"]
         if meta["digest"] != _digest_of_json(meta["about"]):
@@ -157,7 +156,7 @@ class Checkpoints:
         try:
             return self._about(step)["loss"]
         except Exception:
-            return -math.inf  # so that `best` looks at it first, and tells
+            return -math.inf  # so that `best` tries it first, and warns
 
     def _check(self, about: dict[str, Any], like: TrainState) -> None:
         arrays = _arrays(like)
@@ -197,10 +196,10 @@ class Checkpoints:
 
 
 class _Best(policies.PreservationPolicy):
-    """Keeps the state with the least loss.
+    """Keeps the state with the lowest loss.
 
-    orbax's own `BestN` reads a file for each state as soon as the folder is opened, and fails if
-    that is damaged.
+    orbax's own `BestN` reads a file of each state when the folder is opened, and fails if one is
+    damaged.
     """
 
     def __init__(self, losses: dict[int, float | None]):
@@ -223,7 +222,7 @@ def _plain(state: TrainState) -> list[np.ndarray]:
 
 
 def _typed(leaves: Sequence[np.ndarray], like: TrainState) -> TrainState:
-    """The state that plain leaves are of, on this process's first device."""
+    """The state with these plain leaves, on this process's first device."""
     typed = [
         jax.random.wrap_key_data(jnp.asarray(a), impl=jax.random.key_impl(b))
         if _is_key(b)

@@ -30,9 +30,9 @@ def flow_trainer(
     optimizer: optax.GradientTransformation,
     **options: Any,
 ) -> tuple[Trainer, Callable[[Any], Bound], Any]:
-    """A trainer of `module` for the objective; also its `bind` and parameters (`functional`).
+    """A trainer of `module` for the objective, and its `bind` and parameters (`functional`).
 
-    Before training it looks whether the data are points that can be learned (`check_points`).
+    Before training it checks that the data are points that can be learned (`check_points`).
     """
     bind, params = functional(module)
 
@@ -55,9 +55,9 @@ def learn(
 ) -> tuple[Flow, Float[np.ndarray, " reports"]]:
     """The flow that `module` becomes when trained on stacked `data` points, and its losses.
 
-    Losses are means over every 50 steps, and over what is left of them at the end. `options` are
-    those of `Trainer`: `batch_size`, `ema_decay`, `microbatch`, `mesh`. Raises `ValueError` for
-    data that are no points of the flow.
+    Each loss is a mean over 50 steps, the last one over the remaining steps. `options` are those of
+    `Trainer`: `batch_size`, `ema_decay`, `microbatch`, `mesh`. Raises `ValueError` for data that
+    are not points of the flow.
     """
     optimizer = muon(learning_rate, steps)
     trainer, bind, params = flow_trainer(matching, module, optimizer, **options)
@@ -74,8 +74,8 @@ def learn(
 def check_points(matching: FlowMatching, data: Any) -> None:
     """Raise `ValueError` unless stacked data are points that a flow can learn.
 
-    That is, of the structure and shape of one point after an axis for many, finite, and on the
-    manifold, as far as it says what that is.
+    After a leading axis for many points, they must have the structure and shape of one point. They
+    must be finite, and on the manifold as far as it can tell.
     """
     x0, x1 = matching.coupling.given(data)
     like = jax.eval_shape(matching.prior.sample, jax.random.key(0))
@@ -105,7 +105,7 @@ def _check_stack(manifold: Manifold, like: Any, points: Any, what: str) -> None:
 
 
 def _check_shapes(like: Any, points: Any, what: str) -> None:
-    """Against the shapes of a draw of the prior."""
+    """Check shapes against those of a draw from the prior."""
     mine, its = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (points, like))
     if mine.keys() != its.keys():
         names = [", ".join(map(_name, part)) or "nothing" for part in (mine, its)]

@@ -1,4 +1,4 @@
-"""Training loops: many steps for each call of a compiled scan, with data on the device."""
+"""Training loops: each call of a compiled scan takes many steps, with data on the device."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ Params = PyTree[Float[Array, "..."]]
 
 
 class TrainState(eqx.Module):
-    """All that changes in training; `ema` is the running average of the parameters."""
+    """Everything that changes in training; `ema` is the running average of the parameters."""
 
     step: Int[Array, ""]
     params: Params
@@ -48,7 +48,7 @@ class Diverged(UserError, RuntimeError):
 
 
 def check_rows(data: PyTree) -> None:
-    """Raise `UserError` unless data are stacked arrays of equally many rows, one at least."""
+    """Raise `UserError` unless data are stacked arrays with equally many rows, at least one."""
     leaves = jax.tree.leaves(data)
     lengths = sorted({len(a) if jnp.ndim(a) else 0 for a in leaves})
     if len(lengths) != 1 or lengths[0] < 1:
@@ -66,12 +66,12 @@ def _with_keys(batch: PyTree, key: Key[Array, ""]) -> PyTree:
 class Trainer:
     """Minimises the mean of `loss(parameters, example)` over random batches of stacked `data`.
 
-    `examples`: from a batch and a key to stacked examples; by default `(row, key)` for each row.
-    `ema_decay`: of the average of the parameters, reached gradually so that early parameters, which
-    are still far off, are forgotten. `microbatch`: the most examples that the gradient is taken
-    of at a time, which changes not the gradient but memory, and what fits the cache of a CPU; by
-    default all of a device's share. `mesh`: devices that share each batch. `check`: raises
-    `UserError` for data that cannot be learned from, before the first step.
+    `examples`: maps a batch and a key to stacked examples; by default `(row, key)` for each row.
+    `ema_decay`: the decay of the parameters' average, reached gradually so that early parameters,
+    which are still far off, are forgotten. `microbatch`: the largest number of examples whose
+    gradient is computed at a time; it changes memory and CPU cache use, but not the gradient. The
+    default is a device's whole share. `mesh`: devices that share each batch. `check`: raises
+    `UserError`, before the first step, for data that cannot be learned from.
     """
 
     loss: Callable[[Params, PyTree], Array]
@@ -112,7 +112,7 @@ class Trainer:
     def advance(
         self, state: TrainState, data: PyTree, n_steps: int
     ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
-        """`n_steps` steps in one computation; also each step's loss and gradient norm."""
+        """Take `n_steps` steps in one computation; also return losses and gradient norms."""
         return jax.lax.scan(lambda s, _: self._step(s, data), state, length=n_steps)
 
     def _step(self, state: TrainState, data: PyTree) -> tuple[TrainState, dict[str, Array]]:
@@ -126,7 +126,7 @@ class Trainer:
         return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
 
     def _draw(self, key: Key[Array, ""], data: PyTree) -> tuple[Key[Array, ""], PyTree]:
-        """The key of the next step, and the examples of this one."""
+        """The key of the next step, and the examples of this step."""
         key, batch_key, loss_key = jax.random.split(key, 3)
         n = len(jax.tree.leaves(data)[0])
         rows = jax.random.randint(batch_key, (self.batch_size,), 0, n)
@@ -161,7 +161,7 @@ class Trainer:
         chunk: int = 50,
         report: Callable[[TrainState, dict[str, float]], None] = lambda state, metrics: None,
     ) -> TrainState:
-        """Train until step `steps`, calling `report` after every `chunk` with mean metrics.
+        """Train until step `steps`, calling `report` with mean metrics after every `chunk`.
 
         Raises `Diverged`, which carries the state at the start of the failing chunk.
         """
@@ -178,14 +178,14 @@ class Trainer:
             if not finite.all():
                 step = start + 1 + int(finite.argmin())
                 raise Diverged(step, state, self._remedy(*given, step))
-            if not all_finite(new.params):  # by a last step that no loss has seen yet
+            if not all_finite(new.params):  # after the last step, whose result no loss has seen
                 raise Diverged(int(new.step) + 1, state)
             state = new
             report(state, {name: float(values.mean()) for name, values in host.items()})
         return state
 
     def _remedy(self, state: TrainState, data: PyTree, step: int) -> str:
-        """What to do about a loss of `step` that is not finite, where training began at `state`."""
+        """The remedy for a loss that is not finite at `step`, if training began at `state`."""
         if rows := non_finite_rows(data):
             return (
                 f"the data are NaN or infinite in {len(rows)} rows ({some(rows)}): leave them out"
@@ -210,7 +210,7 @@ def adam(learning_rate: float, steps: int) -> optax.GradientTransformation:
 
 
 def muon(learning_rate: float, steps: int) -> optax.GradientTransformation:
-    """Muon (Jordan 2024) for kernels and Nadam for all else, clipped and scheduled as `adam` is.
+    """Muon (Jordan 2024) for kernels and Nadam for the rest, clipped and scheduled like `adam`.
 
     Updates are scaled to the size of Adam's (Liu et al. 2025, arXiv 2502.16982, section 2.2), so
     that one learning rate serves both.
@@ -220,7 +220,7 @@ def muon(learning_rate: float, steps: int) -> optax.GradientTransformation:
 
 
 def _kernels(params: Params) -> PyTree:
-    """Which axes of each kernel are multiplied; those before them stack kernels."""
+    """Which axes of each kernel are matrix axes; earlier axes stack kernels."""
 
     def axes(path: tuple, array: Array) -> MuonDimensionNumbers | None:
         is_kernel = "kernel" in jax.tree_util.keystr(path)

@@ -1,4 +1,4 @@
-"""Matching neurons by what they compute on data."""
+"""Matching neurons by their activations on data."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from wfm.weights.symmetry import Permutation
 
 
 class ActivationMatching(Matching):
-    """By activations on `inputs`: in each group Σ ‖z_reference − π(z)‖² over inputs → min.
+    """Matching by activations on `inputs`: minimises Σ ‖z_reference − π(z)‖² over inputs per group.
 
     One linear assignment for each group, on inner products of activations (Ainsworth, Hayase &
     Srinivasa 2023, section 3.1, after Li et al. 2015). Exact, and independent between groups.
@@ -31,6 +31,6 @@ class ActivationMatching(Matching):
         return {group: best_assignment(ours[group].T @ theirs[group]) for group in spec.permutable}
 
     def _activations(self, spec: WeightSpec, weights: Weights) -> dict[str, Array]:
-        """Per group, a column for each neuron: over inputs, and places or depths if there are."""
+        """Per group, one column per neuron: over inputs, and places or depths if there are any."""
         values = jax.vmap(partial(spec.activations, weights))(self.inputs)
         return {group: jnp.reshape(a, (-1, a.shape[-1])) for group, a in values.items()}

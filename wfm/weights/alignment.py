@@ -1,4 +1,4 @@
-"""Aligning many networks: to a reference, to their barycentre, or each to a partner."""
+"""Aligning many networks: to a reference, to their barycentre, or each to its own partner."""
 
 import functools
 from functools import partial
@@ -16,7 +16,7 @@ from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, permute
 
 CHUNK = 128
-ROUNDS = 64  # the most for a barycentre
+ROUNDS = 64  # at most, for a barycentre
 SETTLED = 1e-4  # squared change of a barycentre, relative to the networks' squared distance
 BY_WEIGHTS = WeightMatching()
 
@@ -26,8 +26,8 @@ def align(
 ) -> Weights:
     """`weights` with hidden neurons permuted to match `reference`.
 
-    Compiled code leaves networks as they are that hold NaN or infinity; elsewhere they are
-    refused, here and by the functions for many.
+    Networks that contain NaN or infinity are refused, here and by the functions for many. Compiled
+    code leaves them as they are.
     """
     _check_one("the network", weights)
     _check_one("the reference", reference)
@@ -41,7 +41,7 @@ def align_all(
     matching: Matching = BY_WEIGHTS,
     chunk: int = CHUNK,
 ) -> tuple[Weights, Permutation]:
-    """Align stacked networks to one reference, `chunk` at a time; also their permutations."""
+    """Align stacked networks to one reference, `chunk` at a time; also return permutations."""
     spec.check(reference)
     _check_many(spec, weights)
     _check_one("the reference", reference)
@@ -70,13 +70,13 @@ def barycentre(
     rounds: int = ROUNDS,
     tolerance: float = SETTLED,
 ) -> Weights:
-    """Mean of stacked networks, each permuted to match it: a reference that favours none of them.
+    """Mean of stacked networks, each permuted to match it: a reference that favours none.
 
-    Starts from the first network and alternates between aligning all to the mean and averaging,
+    It starts from the first network and alternates between aligning all to the mean and averaging,
     as in generalised Procrustes analysis (Gower 1975) and `MergeMany` (Ainsworth et al. 2023,
-    algorithm 3). Neurons that differ between networks average out, so that later rounds match by
-    what the networks share. Ends when the mean's squared change is below `tolerance` times the
-    mean squared distance of the networks to it, at the latest after `rounds`.
+    algorithm 3). Neurons that differ between networks average out, so later rounds match what the
+    networks share. It ends when the mean's squared change is below `tolerance` times the networks'
+    mean squared distance to it, or after `rounds`.
     """
     _check_many(spec, weights)
     mean = jax.tree.map(lambda a: a[0], weights)
@@ -99,11 +99,12 @@ def _mean(weights: Weights, before: Weights) -> tuple[Weights, Float[Array, ""],
 def cycle_consistency(
     spec: WeightSpec, weights: Weights, matching: Matching = BY_WEIGHTS
 ) -> dict[str, Float[Array, " n"]]:
-    """Share of each group's neurons that come home on a way round three networks.
+    """Share of each group's neurons that return to themselves on a cycle of three networks.
 
-    For each of the stacked networks: from a neuron to its counterpart in the next one, from there
-    to that one's counterpart in the one after, and back to the first. All come home where networks
-    are copies of each other; where they have nothing in common, one in all on average.
+    For each of the stacked networks, a cycle goes from a neuron to its counterpart in the next
+    network, from there to that neuron's counterpart in the one after, and back to the first. All
+    neurons return if networks are copies of each other. If networks have nothing in common, one
+    neuron in all returns on average.
     """
     _check_many(spec, weights)
     n = len(next(iter(weights.values())))

@@ -27,7 +27,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
     """Named arrays and metadata of a safetensors file.
 
     Raises `MissingFile`, or `UserError` for a file that is not safetensors.
-    `WeightSpec.check` tells whether the arrays fit a network.
+    `WeightSpec.check` checks that the arrays fit a network.
     """
     if not Path(path).is_file():
         raise MissingFile(f"no weights at {path}; check the path")

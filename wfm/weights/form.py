@@ -29,22 +29,22 @@ def _of_array(name: str, value: ByArray) -> Any:
 
 
 def _prior(manifold: Manifold, std: Any, mean: Any) -> Prior:
-    """That of one array, whose entries have standard deviation `std` where it is flat."""
+    """The prior of one array; on flat parts its entries have standard deviation `std`."""
     if manifold.is_compact:
         return Uniform(manifold)
     entries = math.prod(jax.eval_shape(manifold.origin).shape)
     if manifold.dim == entries:
         return WrappedNormal(manifold, std, mean)
-    # n entries of standard deviation s that sum to 0 have n - 1 free ones of a larger one.
+    # n entries with standard deviation s that sum to 0 have n - 1 free ones with a larger one.
     return WrappedNormal(manifold, std * math.sqrt(entries / max(manifold.dim, 1)))
 
 
 class WeightForm(abc.ABC):
     """A way to write a network's weights as points of a manifold.
 
-    `network` is the spec of the weights, `spec` the spec of the points; both compute, so whatever
-    takes a spec and weights takes `form.spec` and points. Forms are values: equal where they do the
-    same to equal networks.
+    `network` is the spec of the weights, `spec` that of the points. Both can compute, so any
+    function of a spec and weights also takes `form.spec` and points. Forms are values: two forms
+    are equal if they treat equal networks alike.
     """
 
     network: WeightSpec
@@ -52,29 +52,29 @@ class WeightForm(abc.ABC):
     @property
     @abc.abstractmethod
     def spec(self) -> WeightSpec:
-        """What the arrays of a point are, and how they compute."""
+        """The spec of points: their arrays, and how they compute."""
 
     @abc.abstractmethod
     def encode(self, weights: Weights) -> Weights:
-        """The point of some weights."""
+        """The point of these weights."""
 
     @abc.abstractmethod
     def decode(self, point: Weights) -> Weights:
-        """Weights of a point."""
+        """The weights of a point."""
 
     @abc.abstractmethod
     def check(self, weights: Weights) -> None:
-        """Raise `UserError` where stacked weights do not fit, or `encode` would lose something."""
+        """Raise `UserError` if stacked weights do not fit, or `encode` would lose something."""
 
     @abc.abstractmethod
     def symmetries_left(self) -> tuple[str, ...]:
-        """What still changes points but no function, in words, other than permutations."""
+        """Symmetries that still change points but not functions, in words, except permutations."""
 
     def check_quotient(self) -> None:
         """Raise `UserError` if distances, after alignment, are not those between functions.
 
-        Where a symmetry is left, two points of one function lie apart, so that distances are
-        upper bounds and a copy may look new.
+        If a symmetry is left, two points of one function can lie apart. Distances are then only
+        upper bounds, and a copy may look new.
         """
         if left := self.symmetries_left():
             raise UserError(
@@ -87,10 +87,10 @@ class WeightForm(abc.ABC):
         """Where the points live."""
 
     def prior(self, std: ByArray = 1.0, mean: ByArray = 0.0) -> ProductPrior:
-        """Uniform where points live on spheres, and Gaussian with `std` and `mean` in flat parts.
+        """Uniform on spheres, and Gaussian with `std` and `mean` on flat parts.
 
-        Both are one number, or one for each array of `spec` by name. Entries that sum to 0 have
-        mean 0, and each of them this standard deviation.
+        Each is one number, or one number for each array of `spec` by name. Entries that sum to 0
+        have mean 0, and each of them has this standard deviation.
         """
         factors = self.manifold().factors
         part = lambda name, m: _prior(m, _of_array(name, std), _of_array(name, mean))  # noqa: E731
@@ -127,7 +127,7 @@ class AsTrained(WeightForm):
 
 @dataclasses.dataclass(frozen=True)
 class LastLayer:
-    """What is done to all that enters the outputs: bring its kernel to norm √C; keep the scale."""
+    """Treatment of what enters the outputs: its kernel gets norm √C, and the scale is kept."""
 
     normalized: bool
     keeps_scale: bool
@@ -146,22 +146,22 @@ SHIFT = "a number added to all outputs, which probabilities do not see"
 class Canonical(WeightForm):
     """The canonical form of Pittorino et al. (2022, 'Deep networks on toroids', section 2).
 
-    Layer by layer every hidden neuron's incoming weights and bias are divided by its scale (for
-    ReLU the norm of its incoming weights, for tanh their sign) and what leaves it is multiplied
-    by the same. Where several arrays enter a group, the first kernel gives the scale and the rest
-    stays flat. A neuron that nothing enters gets a fixed direction and sends nothing (`check` says
-    where that would change the function). A sphere of dimension 0 is a sign, and flat.
+    Layer by layer, every hidden neuron's incoming weights and bias are divided by its scale (for
+    ReLU the norm of its incoming weights, for tanh their sign), and its outgoing weights are
+    multiplied by it. If several arrays enter a group, the first kernel gives the scale and the rest
+    stay flat. A neuron that nothing enters gets a fixed direction and sends nothing (`check` says
+    if that would change the function). A sphere of dimension 0 is a sign, and is treated as flat.
 
-    Outputs are logits: probabilities do not see a number that is added to all of them, so what
-    enters them is centred over the outputs, and sums to 0. `keep_logits=True` leaves it, for
-    networks whose outputs have a meaning of their own; one output is always left.
+    Outputs are logits: probabilities do not change if a number is added to all of them. What enters
+    the outputs is therefore centred over them, so that it sums to 0. `keep_logits=True` turns this
+    off, for networks whose outputs have their own meaning. A single output is never centred.
 
-    `last` says what becomes of a classifier's last layer:
+    `last` says how a classifier's last layer is treated:
 
-    - `"sphere"`: kernel and bias rescaled so that the kernel of C outputs has norm √C, as
-      published. Keeps the arg-max, loses the temperature.
+    - `"sphere"`: kernel and bias are rescaled so that the kernel of C outputs has norm √C, as
+      published. Keeps the arg-max and loses the temperature.
     - `"sphere+scale"`: the same, with the lost log-scale as one more flat coordinate,
-      `log_scale`. Lossless: `decode(encode(w))` gives the probabilities that `w` gives.
+      `log_scale`. Lossless: `decode(encode(w))` gives the same probabilities as `w`.
     - `"euclidean"`: the last layer keeps its scale. Lossless.
     """
 
@@ -187,7 +187,7 @@ class Canonical(WeightForm):
 
     @property
     def _centred(self) -> bool:
-        """Whether what enters the outputs sums to 0 over them."""
+        """Whether the weights that enter the outputs sum to 0 over them."""
         return not self.keep_logits and self.network.groups[self.network.output].size > 1
 
     def encode(self, weights: Weights) -> Weights:
@@ -201,10 +201,10 @@ class Canonical(WeightForm):
         return self._scale_outputs(weights, jnp.exp(point[LOG_SCALE]))
 
     def check(self, weights: Weights) -> None:
-        """Raise `UserError` where stacked weights do not fit, or have no form of their function.
+        """Raise `UserError` if stacked weights do not fit, or have no form with their function.
 
-        That is where a constant enters a hidden neuron and nothing else, or all of the last kernel
-        is 0. `encode` gives a point of the manifold there, too, but of another function.
+        This happens if only a constant enters a hidden neuron, or if the whole last kernel is 0.
+        `encode` still gives a point of the manifold, but of another function.
         """
         self.network.check(weights, batch_dims=1)
         changed = _changed(self, weights)
@@ -220,7 +220,7 @@ class Canonical(WeightForm):
         return Product({name: self._factor(name) for name in self.spec.arrays})
 
     def _factor(self, name: str) -> Manifold:
-        """Where the array `name` lives: flat, or spheres; those that sum to 0 where centred."""
+        """The manifold of the array `name`: flat or spheres, of arrays that sum to 0 if centred."""
         shape, axis = self.spec.shape(name), self.spec.target_axis(name)
         flat = Euclidean(shape)
         whole = self._bent(name, flat)
@@ -255,7 +255,7 @@ class Canonical(WeightForm):
         return lead
 
     def _encode(self, weights: Weights) -> tuple[Weights, dict[str, Bool[Array, "..."]]]:
-        """The point, and in each group the neurons whose form changes what they compute."""
+        """The point, and in each group the neurons whose form changes the function."""
         weights, changed = in_working_precision(weights), {}
         for group, neurons in self.network.groups.items():
             if neurons.scaling != NO_SCALING and self.network.lead(group):
@@ -267,7 +267,7 @@ class Canonical(WeightForm):
             return weights, changed
         name, axis = self._last_kernel
         norm, most = (safe_norm(w[name].reshape(1, -1))[0] for w in (weights, uncentred))
-        empty = norm <= 4 * jnp.finfo(norm.dtype).eps * most  # nothing, or rounding errors
+        empty = norm <= 4 * jnp.finfo(norm.dtype).eps * most  # zero, or rounding errors
         scale = jnp.where(empty, 1.0, norm / self._radius)
         point = self._scale_outputs(weights, 1 / scale)
         point[name] = jnp.where(empty, self._direction(axis, point[name]), point[name])
@@ -275,7 +275,7 @@ class Canonical(WeightForm):
         return point | ({LOG_SCALE: jnp.log(scale)} if self._last.keeps_scale else {}), changed
 
     def _centre(self, weights: Weights) -> Weights:
-        """Without what is added to all outputs alike."""
+        """The weights without what is added equally to all outputs."""
 
         def act(name: str) -> Array:
             axis, array = self.network.target_axis(name), weights[name]
@@ -284,7 +284,7 @@ class Canonical(WeightForm):
         return {name: act(name) for name in self.network.arrays}
 
     def _direction(self, axis: int, like: Array) -> Array:
-        """A fixed point of the last kernel's sphere, which no order of hidden neurons changes."""
+        """A fixed point of the last kernel's sphere, independent of the order of hidden neurons."""
         row = jnp.zeros(like.shape[axis], like.dtype).at[0].set(1.0)
         row = row - row.mean() if self._centred else row
         row = row.reshape([-1 if a == axis else 1 for a in range(like.ndim)])
@@ -314,7 +314,7 @@ class Canonical(WeightForm):
 
 @dataclasses.dataclass(frozen=True)
 class _OfPoints:
-    """The activations of the networks that the points of a form stand for."""
+    """The activations of the networks that a form's points represent."""
 
     form: Canonical
 
@@ -340,5 +340,5 @@ def _check_order(network: WeightSpec) -> None:
 
 
 def canonicalize(spec: WeightSpec, weights: Weights, last: str = "sphere+scale") -> Weights:
-    """Canonical form of `weights`; see `Canonical` for the choices of the last layer."""
+    """Canonical form of `weights`; see `Canonical` for the options of the last layer."""
     return Canonical(spec, last).encode(weights)

@@ -1,4 +1,4 @@
-"""Weights to start training from, drawn as the labels say."""
+"""Initial weights for training, drawn according to the labels."""
 
 import functools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Start = Callable[[WeightSpec, Key[Array, ""], float | None], Weights]
 def _by_fans(
     initializer: Callable[..., Any], spec: WeightSpec, key: Key[Array, ""], std: float | None
 ) -> Weights:
-    """Kernels by an initializer of JAX; everything else is 0."""
+    """Weights with kernels from a JAX initializer; everything else is 0."""
 
     def array(name: str, key: Key[Array, ""]) -> Array:
         *sources, target = spec.labels(name) or [0]
@@ -28,7 +28,7 @@ def _by_fans(
             return jnp.zeros(shape)
         if sources:
             return initializer(sources, range(sources[-1] + 1, target + 1))(key, shape)
-        return initializer((), (), batch_axis=target)(key, shape)  # each neuron by itself
+        return initializer((), (), batch_axis=target)(key, shape)  # each neuron separately
 
     keys = jax.random.split(key, len(spec.arrays))
     return {name: array(name, k) for name, k in zip(spec.arrays, keys, strict=True)}

@@ -1,4 +1,4 @@
-"""Which neurons of two networks correspond: the interface, and weight matching (Git Re-Basin)."""
+"""Matching the neurons of two networks: the interface, and weight matching (Git Re-Basin)."""
 
 import abc
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from wfm.weights.symmetry import Permutation, permute, random_permutation
 
 
 class Matching(eqx.Module):
-    """A way to find the permutation that brings one network close to another."""
+    """A method to find the permutation that brings one network close to another."""
 
     @abc.abstractmethod
     def __call__(self, spec: WeightSpec, reference: Weights, weights: Weights) -> Permutation:
@@ -25,17 +25,17 @@ class Matching(eqx.Module):
 
 
 class WeightMatching(Matching):
-    """By the weights themselves: ‖reference − π(weights)‖ → min.
+    """Matching by the weights themselves: minimises ‖reference − π(weights)‖.
 
     Coordinate descent over the groups, one linear assignment each, until nothing changes
-    (Ainsworth, Hayase & Srinivasa 2023, algorithm 1). Instead of at a random permutation it
-    starts by matching group after group on those arrays alone whose other ends are known already.
-    That start, hence the result, does not depend on the order in which the neurons of `weights`
-    come, unless an assignment has a tie.
+    (Ainsworth, Hayase & Srinivasa 2023, algorithm 1). It does not start at a random permutation,
+    but matches group after group using only arrays whose other ends are already known. The start,
+    and therefore the result, does not depend on the order of the neurons of `weights`, unless an
+    assignment has a tie.
 
-    Descent ends in a local optimum. With `restarts`, it starts as often again from random
-    permutations of what it found first, and the nearest result counts. These depend on `seed`
-    alone, so that the order of neurons still does not matter.
+    Descent ends in a local optimum. `restarts` is the number of further starts from random
+    permutations of the first result; the nearest result is kept. These permutations depend only on
+    `seed`, so the order of neurons still does not matter.
     """
 
     max_sweeps: int = eqx.field(static=True, default=50)
@@ -59,7 +59,7 @@ class WeightMatching(Matching):
         first = self._descend(spec, start, reference, weights)
         if not self.restarts:
             return first
-        # Of the network as it lies now, which is the same for all orders of its neurons.
+        # Of the network as first aligned, which is the same for all orders of its neurons.
         weights = permute(spec, first, weights)
         keys = jax.random.split(jax.random.key(self.seed), self.restarts)
         starts = jax.vmap(partial(random_permutation, spec))(keys)
@@ -73,7 +73,7 @@ class WeightMatching(Matching):
     def _descend(
         self, spec: WeightSpec, start: Permutation, reference: Weights, weights: Weights
     ) -> Permutation:
-        """The local optimum that sweeps over the groups lead to."""
+        """The local optimum reached by sweeps over the groups."""
 
         def sweep(state):
             count, current, _ = state
@@ -89,7 +89,7 @@ class WeightMatching(Matching):
 
 
 def squared_distance(a: Weights, b: Weights) -> Float[Array, ""]:
-    """‖a − b‖², as the weights lie."""
+    """‖a − b‖², without any permutation."""
     return optax.tree.norm(optax.tree.sub(a, b), squared=True)
 
 
@@ -98,7 +98,7 @@ def _similarity(
 ) -> Float[Array, "n n"]:
     """Inner products of the reference's neurons (rows) with the other network's (columns).
 
-    Sums over all arrays whose other axes are fixed or permuted by `known`.
+    They are summed over all arrays whose other axes are fixed or permuted by `known`.
     """
     size = spec.groups[group].size
     total = jnp.zeros((size, size))

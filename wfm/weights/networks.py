@@ -1,4 +1,4 @@
-"""Architectures: each is its labels and its forward pass, and nothing else anywhere."""
+"""Architectures: each is defined by its labels and its forward pass alone."""
 
 import dataclasses
 from collections.abc import Callable
@@ -83,8 +83,8 @@ def residual_mlp(
 ) -> WeightSpec:
     """Residual network: embed, then x ← x + dense(act(dense(x))) `blocks` times, then read out.
 
-    All blocks write on one stream, so its neurons are one group, which many arrays enter. No
-    activation touches them.
+    All blocks write to one stream, so its neurons form one group that many arrays enter. No
+    activation acts on them.
     """
     act, scaling = _activation(activation)
     groups = {"in": Group(d_in, False), "stream": Group(width, True, LinearScaling())}

@@ -1,4 +1,4 @@
-"""Neurons in normal form, one group at a time, read and written by the labels."""
+"""Normal forms of neurons, one group at a time, read and written by the labels."""
 
 import math
 from functools import partial
@@ -14,11 +14,11 @@ from wfm.weights.symmetry import rescale
 def normalize(
     spec: WeightSpec, group: str, weights: Weights
 ) -> tuple[Weights, Bool[Array, " neurons"]]:
-    """`weights` with the neurons of `group` in normal form, and which of them it changes.
+    """`weights` with the neurons of `group` in normal form, and which neurons this changes.
 
-    A dead neuron has no normal form. Its incoming weights become one fixed direction, and what
-    else enters it and all that leaves it becomes 0. This keeps the function where the neuron gave
-    0 for all inputs, or nothing left it; elsewhere the neuron is among those that are changed.
+    A dead neuron has no normal form. Its incoming weights become one fixed direction, and
+    everything else that enters or leaves it becomes 0. This keeps the function if the neuron output
+    0 for all inputs, or if nothing left it; otherwise the neuron counts as changed.
     """
     incoming, scaling = _incoming(spec, group, weights), spec.groups[group].scaling
     dead = scaling.dead(incoming)
@@ -28,7 +28,7 @@ def normalize(
 
 
 def _rows(array: Array, axis: int) -> Array:
-    """What an array has for each neuron along `axis`."""
+    """The entries of an array for each neuron along `axis`, as rows."""
     return jnp.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
 
 
@@ -57,8 +57,8 @@ def _ties(
 ) -> tuple[Array, Array]:
     """Odd sums over what enters each neuron, in units of its largest entry, and their sizes.
 
-    All of the kernel; then for every place along axes whose order is fixed the entries, or the
-    sums and the sums of cubes over those whose order is free; then the biases.
+    First the whole kernel. Then, for every place along axes with a fixed order, the entries, or the
+    sums and the sums of cubes over axes whose order is free. Then the biases.
     """
     labels = {a: g for a, g in spec.labels(name).items() if a != axis}
     free = [a for a, g in labels.items() if spec.groups[g].permutable]
@@ -92,7 +92,7 @@ def _leaves_nothing(spec: WeightSpec, group: str, weights: Weights) -> Bool[Arra
 def _retire(
     spec: WeightSpec, group: str, dead: Bool[Array, " neurons"], weights: Weights
 ) -> Weights:
-    """Nothing enters the dead neurons but one fixed direction, and nothing leaves them."""
+    """Let only one fixed direction enter the dead neurons, and nothing leave them."""
     lead, unit_norm = spec.lead(group), spec.groups[group].scaling.unit_norm
     new = dict(weights)
     for name in spec.arrays:

@@ -1,4 +1,4 @@
-"""The precision that weights are worked on in."""
+"""The precision of computations with weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ from wfm.weights.spec import Weights
 
 
 def in_working_precision(weights: Mapping[str, Any]) -> Weights:
-    """Weights as arrays of float32, or of float64 where they and JAX have it.
+    """Weights as arrays of float32, or of float64 if they have it and JAX allows it.
 
-    Norms in bfloat16 are off by 3·10⁻³. Raises `UserError` for arrays that are no floating-point
+    Norms in bfloat16 are off by 3·10⁻³. Raises `UserError` for arrays that are not floating-point
     numbers.
     """
     arrays = {name: jnp.asarray(a) for name, a in weights.items()}

@@ -1,4 +1,4 @@
-"""The rescalings of a neuron that its activation function commutes with."""
+"""The rescalings of a neuron that commute with its activation function."""
 
 import abc
 import math
@@ -15,11 +15,11 @@ from wfm.manifolds.base import safe_sqrt
 
 
 class Incoming(NamedTuple):
-    """What enters the neurons of a group, a row for each neuron.
+    """What enters the neurons of a group, one row per neuron.
 
     `lead`: the group's first kernel; `kernels`: all others; `biases`. `ties()` gives sums that
-    change their sign with the neuron and do not depend on the order of others, the most telling
-    first, and the same of absolute values, to tell them from rounding errors.
+    change sign with the neuron and do not depend on the order of others, the most informative
+    first, and the same sums of absolute values, to distinguish them from rounding errors.
     """
 
     lead: Float[Array, "n k"]
@@ -29,7 +29,7 @@ class Incoming(NamedTuple):
 
 
 class Scaling(eqx.Module):
-    """Factors α with σ(αz) = α σ(z), and the normal form that they allow."""
+    """Factors α with σ(αz) = α σ(z), and the normal form that they define."""
 
     @abc.abstractmethod
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
@@ -41,10 +41,10 @@ class Scaling(eqx.Module):
 
     @abc.abstractmethod
     def dead(self, incoming: Incoming) -> Bool[Array, " n"]:
-        """Neurons without a normal form, as nothing that enters them tells their scale."""
+        """Neurons without a normal form, because nothing that enters them gives their scale."""
 
     def silent(self, incoming: Incoming) -> Bool[Array, " n"]:
-        """Which of the dead neurons give 0 for all inputs."""
+        """Which of the dead neurons output 0 for all inputs."""
         return _vanish(incoming.kernels) & _vanish(incoming.biases)
 
     def manifold(self, flat: Manifold, shape: tuple[int, ...], axis: int) -> Manifold:
@@ -67,7 +67,7 @@ class Scaling(eqx.Module):
 
 
 class NoScaling(Scaling):
-    """Only α = 1, as for GELU or for neurons that other things hold in place."""
+    """Only α = 1, as for GELU or for neurons fixed by something else."""
 
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
         return jnp.ones(n)
@@ -83,9 +83,9 @@ NO_SCALING = NoScaling()
 
 
 class SignScaling(Scaling):
-    """α = ±1, as for odd functions such as tanh. Normal form: incoming weights sum up positive.
+    """α = ±1, as for odd functions such as tanh. Normal form: incoming weights have a sum above 0.
 
-    Where they sum to 0 the first sum of `Incoming.ties` that does not decides.
+    If they sum to 0, the first nonzero sum of `Incoming.ties` decides.
     """
 
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
@@ -101,7 +101,7 @@ class SignScaling(Scaling):
 class PositiveScaling(Scaling):
     """α > 0, as for ReLU. Normal form: incoming weights have norm 1 (Pittorino et al. 2022).
 
-    `rectifies`: whether σ(z) = 0 for z ≤ 0, as ReLU's, so that a neuron without incoming weights
+    `rectifies`: whether σ(z) = 0 for z ≤ 0, as for ReLU, so that a neuron without incoming weights
     and with a negative bias is silent.
     """
 
@@ -128,8 +128,8 @@ class PositiveScaling(Scaling):
 class LinearScaling(Scaling):
     """α ≠ 0, for neurons without an activation function, as on residual streams.
 
-    Normal form: incoming weights have norm 1 and sum up positive. More is allowed, any invertible
-    matrix on all neurons together, which no normal form here removes.
+    Normal form: incoming weights have norm 1 and a sum above 0. Any invertible matrix may also act
+    on all neurons together; no normal form here removes this freedom.
     """
 
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
@@ -155,7 +155,7 @@ class LinearScaling(Scaling):
 def sphere_or_sign(
     flat: Manifold, shape: tuple[int, ...], axes: list[int], radius: float = 1.0
 ) -> Manifold:
-    """The sphere over `axes`, or `flat` where it has dimension 0: two points that no path joins."""
+    """The sphere over `axes`, or `flat` if it has dimension 0: two points that no path joins."""
     if math.prod(shape[a] for a in axes) < 2:
         return flat
     return Sphere(shape, axes, radius)
@@ -169,12 +169,12 @@ def safe_norm(rows: Float[Array, "n k"]) -> Float[Array, " n"]:
 
 
 def _vanish(rows: Float[Array, "n k"]) -> Bool[Array, " n"]:
-    """Which rows are zero. NaN is not: what is wrong must not be mended unseen."""
+    """Which rows are zero. NaN is not zero, so that errors are not hidden."""
     return jnp.abs(rows).max(1, initial=0.0) < jnp.finfo(rows.dtype).tiny
 
 
 def _sign(incoming: Incoming) -> Float[Array, " n"]:
-    """The sign of the first of `ties` that is no rounding error; 1 where there is none."""
+    """The sign of the first of `ties` that is not a rounding error; 1 if there is none."""
     ties, sizes = incoming.ties()
     clear = jnp.abs(ties) > 100 * jnp.finfo(ties.dtype).eps * sizes
     first = jnp.argmax(clear, 1)

@@ -17,16 +17,16 @@ from wfm.weights.spec import Weights, WeightSpec
 from wfm.weights.symmetry import Permutation, mix
 
 Scores = dict[str, Float[Array, "n n"]]
-ROUGHLY = 1e-2  # error of the soft permutations' sums, which a step of descent can bear
+ROUGHLY = 1e-2  # error of the soft permutations' sums that a step of descent tolerates
 Loss = Callable[[Weights], Float[Array, ""]]
 
 
 class Objective(eqx.Module):
-    """What softly permuted networks are judged by; losses of Peña et al. (2023, section 3.2)."""
+    """A loss of softly permuted networks; those of Peña et al. (2023, section 3.2)."""
 
     @abc.abstractmethod
     def __call__(self, reference: Weights, moved: Weights, key: Key[Array, ""]) -> Float[Array, ""]:
-        """A number that is small where `moved` fits `reference`; `key` for random objectives."""
+        """A number that is small if `moved` fits `reference`; `key` is for random objectives."""
 
 
 class SquaredDistance(Objective):
@@ -59,12 +59,12 @@ def _between(a: Weights, b: Weights, t: Any) -> Weights:
 
 
 class SinkhornMatching(Matching):
-    """By gradient descent on `objective` over soft permutations, rounded at the end.
+    """Matching by gradient descent on `objective` over soft permutations, rounded at the end.
 
-    Sinkhorn re-basin (Peña et al. 2023): each group's soft permutation is `sinkhorn(X, τ)`, the
-    scores X are learned by Adam for `steps` steps while the temperature τ falls geometrically
-    between `temperatures`, and the linear assignment on X is the result. X starts at zero, where
-    all permutations weigh the same, so the result does not depend on the order of neurons.
+    Sinkhorn re-basin (Peña et al. 2023): each group's soft permutation is `sinkhorn(X, τ)`. Adam
+    learns the scores X in `steps` steps while the temperature τ falls geometrically between
+    `temperatures`. The linear assignment on X is the result. X starts at zero, where all
+    permutations have the same weight, so the result does not depend on the order of neurons.
     """
 
     objective: Objective = SquaredDistance()

@@ -1,4 +1,4 @@
-"""`WeightSpec`: labels on the axes of a network's weights, from which all else is derived."""
+"""`WeightSpec`: labels of the axes of a network's weights, from which all else is derived."""
 
 import dataclasses
 import functools
@@ -38,16 +38,16 @@ class WeightSpec:
     """A network architecture: its weights with labelled axes, and how it computes.
 
     `groups` names the groups of neurons in the order of computation: inputs first, outputs last.
-    `arrays` gives for every weight array its axes, each the name of the group that it runs over
-    or, for plain feature axes such as a convolution's height and width, a size. An array *enters*
-    the group of its last labelled axis and *leaves* the groups of the ones before it, as in
-    flax: a kernel is `("in", "out")`, a bias `("out",)`.
-    `activations(weights, x)` computes, for one input `x`, what the neurons of each group but the
-    inputs give: arrays whose last axis runs over the group. It must not depend on group sizes.
+    `arrays` gives the axes of every weight array. An axis is the name of the group that it runs
+    over or, for plain feature axes such as a convolution's height and width, a size. An array
+    *enters* the group of its last labelled axis and *leaves* the groups of the axes before it, as
+    in flax: a kernel is `("in", "out")`, a bias `("out",)`. `activations(weights, x)` computes, for
+    one input `x`, the outputs of the neurons of each group except the inputs: arrays whose last
+    axis runs over the group. It must not depend on group sizes.
 
-    Specs are values: equal where their groups, arrays and `activations` are, in the same order, so
-    that compiled functions know one again. A plain function is equal to itself alone; give a
-    callable with equality, such as a frozen dataclass, where two calls shall make equal specs.
+    Specs are values: they are equal if their groups, arrays and `activations` are equal and in the
+    same order, so that compiled functions recognise them. A plain function is equal only to itself;
+    if two calls should make equal specs, give a callable with equality, such as a frozen dataclass.
     """
 
     groups: Mapping[str, Group]
@@ -72,16 +72,16 @@ class WeightSpec:
         return self is other or (isinstance(other, WeightSpec) and self._value == other._value)
 
     def init(self, key: Key[Array, ""], how: str = "he", *, std: float | None = None) -> Weights:
-        """Weights of one network to start training from.
+        """Initial weights of one network.
 
         `"he"` (He et al. 2015), `"lecun"` (LeCun et al. 1998) and `"glorot"` (Glorot & Bengio
         2010): kernels with variance 2/fan_in, 1/fan_in and 2/(fan_in + fan_out), truncated
         normal, and biases 0. Fans are products of sizes: of the groups that an array comes from,
-        or of the one it enters, and of feature axes. Those between the two, as the heads of
-        `("stream", 4, "query")`, count where it enters only; others, as a convolution's, at both
-        ends. An array over one group is a bias if it has no feature axes, else a kernel for each
-        neuron by itself, as of depthwise convolutions. `"normal"`: all entries from N(0, `std`²),
-        by default 1.
+        or of the group it enters, and of feature axes. Feature axes between the two, such as the
+        heads of `("stream", 4, "query")`, count only where it enters; others, such as a
+        convolution's, count at both ends. An array over one group is a bias if it has no feature
+        axes, else a kernel for each neuron separately, as in depthwise convolutions. `"normal"`:
+        all entries from N(0, `std`²), by default 1.
         """
         from wfm.weights.initial import init  # derived from the labels, as all else is
 
@@ -101,7 +101,7 @@ class WeightSpec:
 
     @property
     def n_weights(self) -> int:
-        """How many numbers all arrays hold together."""
+        """Total number of entries in all arrays."""
         return sum(math.prod(self.shape(name)) for name in self.arrays)
 
     @property
@@ -111,7 +111,7 @@ class WeightSpec:
 
     @property
     def fixed(self) -> tuple[str, ...]:
-        """Names of the groups whose neurons have a meaning of their own."""
+        """Names of the groups whose neurons have a fixed meaning."""
         return tuple(name for name, group in self.groups.items() if not group.permutable)
 
     @property
@@ -130,8 +130,8 @@ class WeightSpec:
     def lead(self, group: str) -> tuple[str, int] | None:
         """The first array that brings signals from other neurons into `group`: its kernel.
 
-        With the position of the axis over the group. A group's scale is measured on this array;
-        inputs have none.
+        It comes with the position of the axis over the group. A group's scale is measured on this
+        array; inputs have none.
         """
         for name in self.arrays:
             axis, labels = self.target_axis(name), self.labels(name)
@@ -158,7 +158,7 @@ class WeightSpec:
         return tuple(f"the rescaling of each neuron of {name!r}" for name in names)
 
     def symmetries_left(self) -> tuple[str, ...]:
-        """What keeps the function beside permutations, rescalings and shifts, in words."""
+        """What keeps the function besides permutations, rescalings and shifts, in words."""
         linear = [name for name, group in self.groups.items() if group.scaling.linear]
         return tuple(
             f"any invertible affine map of {name!r}, whose neurons are linear" for name in linear
@@ -197,15 +197,15 @@ class WeightSpec:
             )
 
     def verify(self, weights: Mapping[str, Any], inputs: Any, outputs: Any = None) -> None:
-        """Raise `UserError` where the labels are wrong, naming the group that shows it.
+        """Raise `UserError` if labels are wrong, naming the group that shows it.
 
         Permuting and rescaling each group must keep the outputs, and what enters the outputs must
-        add up to them: of these the canonical form consists. Tried on the first few of the
+        add up to them: the canonical form relies on these. They are tried on the first few of the
         stacked `weights` (moved a little, so that nothing is 0 by chance) and of the stacked
-        `inputs`. A wrong *layout* need not show: labels of transposed kernels hold where all
-        widths are equal. It shows against `outputs`, what the networks (all of them, for all
-        `inputs`) put out where they come from; a number added to all outputs of an input does not
-        count, so that log-probabilities will do.
+        `inputs`. A wrong *layout* may go unnoticed: labels of transposed kernels hold if all widths
+        are equal. It shows when compared with `outputs`, the original outputs of the networks (all
+        networks, for all `inputs`). A number added to all outputs of an input does not count, so
+        log-probabilities are enough.
         """
         from wfm.weights.verify import verify  # derived from the labels, as all symmetries are
 

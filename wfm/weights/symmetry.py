@@ -1,4 +1,4 @@
-"""How permuting and rescaling neurons acts on weights, derived from the labels."""
+"""How permutations and rescalings of neurons act on weights, derived from the labels."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ Rescaling = dict[str, Float[Array, " n"]]
 def permute(
     spec: WeightSpec, permutation: Mapping[str, Int[Array, "..."]], weights: Weights
 ) -> Weights:
-    """Put neuron `permutation[g][i]` of every group g named in `permutation` into place i.
+    """Move neuron `permutation[g][i]` of every group g in `permutation` to place i.
 
     Hecht-Nielsen (1990): for hidden groups this leaves the function unchanged.
     """
@@ -49,9 +49,9 @@ def mix(spec: WeightSpec, matrices: Mapping[str, Float[Array, "n n"]], weights: 
 def rescale(
     spec: WeightSpec, factors: Mapping[str, Float[Array, " n"]], weights: Weights
 ) -> Weights:
-    """Multiply what enters every neuron of the groups named in `factors`; divide what leaves it.
+    """Multiply what enters every neuron of the groups in `factors`; divide what leaves it.
 
-    With factors that the activation allows this leaves the function unchanged.
+    With factors that the activation allows, this leaves the function unchanged.
     """
 
     def act(name: str) -> Array:

@@ -1,4 +1,4 @@
-"""Do labels and layouts say what a network computes? Its symmetries must keep the outputs."""
+"""Do labels and layouts match what a network computes? Its symmetries must keep the outputs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -14,7 +14,7 @@ from wfm.weights.precision import in_working_precision
 from wfm.weights.scaling import NO_SCALING
 from wfm.weights.spec import Weights, WeightSpec
 
-NETWORKS, INPUTS = 3, 8  # how many of those given are looked at
+NETWORKS, INPUTS = 3, 8  # how many of those given are used
 
 
 def verify(
@@ -25,7 +25,7 @@ def verify(
 ) -> None:
     """`WeightSpec.verify`."""
     spec.check(weights, batch_dims=1)
-    # Matrix products of an accelerator may have three digits only.
+    # Matrix products on an accelerator may have only three digits.
     with jax.default_matmul_precision("highest"):
         if outputs is not None:
             found = np.asarray(_outputs(spec, in_working_precision(weights), jnp.asarray(inputs)))
@@ -48,7 +48,7 @@ def verify(
 
 
 class _Change(NamedTuple):
-    """Stacked networks after something that should only multiply all outputs by a factor."""
+    """Stacked networks after a change that should only multiply all outputs by a factor."""
 
     what: str
     weights: dict[str, np.ndarray]
@@ -58,9 +58,9 @@ class _Change(NamedTuple):
 
 
 def _changes(spec: WeightSpec, weights: dict[str, np.ndarray]) -> Iterator[_Change]:
-    """What the labels say keeps probabilities, one group at a time, and what scales outputs.
+    """Changes that, by the labels, keep probabilities, one group at a time, or scale outputs.
 
-    The canonical form consists of these.
+    The canonical form is composed of these.
     """
 
     def act(group: str, on_entering: Callable, on_leaving: Callable) -> dict[str, np.ndarray]:
@@ -101,7 +101,7 @@ def _few(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _generic(a: np.ndarray) -> np.ndarray:
-    """All entries moved a little: where all biases are 0, say, a wrong label shows nothing."""
+    """All entries moved a little: if all biases are 0, say, a wrong label goes unnoticed."""
     noise = np.random.default_rng(0).normal(size=a.shape)
     alike = a.size and np.ptp(a) == 0
     return (a * (1 + 0.1 * noise) + (0.1 * np.abs(noise) if alike else 0)).astype(a.dtype)
@@ -128,12 +128,12 @@ def _compare_with_given(given: np.ndarray, found: np.ndarray) -> None:
 
 
 def _centred(outputs: np.ndarray) -> np.ndarray:
-    """Without what is added to all outputs alike; one output is left as it is."""
+    """Outputs without what is added equally to all of them; a single output stays as it is."""
     return outputs - outputs.mean(-1, keepdims=True) if outputs.shape[-1] > 1 else outputs
 
 
 def _difference(before: np.ndarray, after: np.ndarray) -> float:
-    """The largest, relative to the largest output; infinite where one is not finite."""
+    """The largest difference relative to the largest output; infinite if one is not finite."""
     size, error = np.abs(before).max(), np.abs(after - before).max()
     if not np.isfinite(size + error):
         return float("inf")

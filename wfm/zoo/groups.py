@@ -1,4 +1,4 @@
-"""Networks trained a group at a time, and finished groups kept on disk."""
+"""Networks trained one group at a time, with finished groups kept on disk."""
 
 import warnings
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from wfm.digest import digest
 from wfm.errors import UserError
 from wfm.weights import Weights, load_weights, save_weights
 
-# From a group's name, initial weights and keys to snapshots: arrays (snapshot, network, …).
+# Maps a group's name, initial weights and keys to snapshots: arrays (snapshot, network, …).
 Train = Callable[[str, Weights, Key[Array, " networks"]], Weights]
 
 
@@ -28,10 +28,10 @@ def in_groups(
 ) -> Weights:
     """The snapshots of all networks, trained in groups of equal size.
 
-    The last group is filled up with copies of its last network, so that one compilation serves all.
+    The last group is padded with copies of its last network, so that one compilation serves all.
     """
     n = len(keys)
-    size = -(-n // -(-n // at_once))  # as many groups as needed, and as small as these can be
+    size = -(-n // -(-n // at_once))  # as few groups as needed, each as small as possible
 
     def group(stacked: tuple[Array, Weights, Key[Array, " networks"]]) -> Weights:
         rows, initial, keys = stacked
@@ -44,9 +44,9 @@ def in_groups(
 
 
 def kept_in(folder: Path, train: Train, about: Any) -> Train:
-    """As `train`, but what the folder holds is read, and what it lacks is written.
+    """As `train`, but reads groups that the folder holds and writes those that it lacks.
 
-    `about`: arrays and numbers, beside the weights and keys, that the training depends on.
+    `about`: arrays and numbers, besides weights and keys, that the training depends on.
     """
 
     def trained(name: str, initial: Weights, keys: Key[Array, " networks"]) -> Weights:
@@ -62,7 +62,7 @@ def kept_in(folder: Path, train: Train, about: Any) -> Train:
 
 
 def _read(file: Path, origin: str) -> Weights | None:
-    """A finished group, or nothing, with a warning, if the file is damaged."""
+    """A finished group, or `None`, with a warning, if the file is damaged."""
     try:
         arrays, marks = load_weights(file)
     except UserError:
@@ -79,5 +79,5 @@ def _read(file: Path, origin: str) -> Weights | None:
 
 
 def _seal(snapshots: Weights | dict[str, np.ndarray], origin: str) -> str:
-    """Tells whether snapshots, or where they are said to come from, were altered."""
+    """A digest that reveals changes to snapshots or to their stated origin."""
     return digest((snapshots, [ord(c) for c in origin]))

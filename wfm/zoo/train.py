@@ -25,9 +25,9 @@ class Schedule(eqx.Module):
     """How long to train, on which batches, and what to keep.
 
     After `burn_in` epochs every `stride`-th step is kept. Training ends with the last epoch, or
-    with step `stop` if that comes first. With `same_batches` all networks see the examples in one
-    order, and differ by their initial weights alone: their first layers are then one large
-    product, and no network gathers a batch of its own.
+    with step `stop` if that comes first. With `same_batches` all networks see the examples in the
+    same order and differ only in their initial weights. Their first layers are then one large
+    product, and no network gathers its own batch.
     """
 
     epochs: int = 50
@@ -53,7 +53,7 @@ class Schedule(eqx.Module):
         return n_examples // min(self.batch_size, n_examples)
 
     def steps(self, n_examples: int) -> int:
-        """Steps in all."""
+        """Total number of steps."""
         steps = self.epochs * self.epoch(n_examples)
         return steps if self.stop is None else min(self.stop, steps)
 
@@ -76,7 +76,7 @@ class _Learners(eqx.Module):
 
 
 class _Order(eqx.Module):
-    """The order of the examples in this epoch, one for all networks or stacked for each."""
+    """The order of examples in this epoch: one for all networks, or one per network, stacked."""
 
     key: Key[Array, "..."]
     rows: Int[Array, "..."]
@@ -97,16 +97,16 @@ def train_zoo(
 ) -> WeightSet:
     """Train one network from each of the stacked `initial` weights.
 
-    Every network sees its own order of the examples, unless the schedule says otherwise,
-    reshuffled each epoch (a last incomplete batch is dropped). Raises `UserError` where the labels
-    of `spec` are wrong, or a network diverged, naming its trajectory.
+    Unless the schedule says otherwise, every network sees its own order of the examples, reshuffled
+    each epoch; a last incomplete batch is dropped. Raises `UserError` if labels of `spec` are
+    wrong, or if a network diverged, naming its trajectory.
 
-    `at_once`: the most networks that one computation trains, by default all of them; one after
-    another, such groups share a compilation. `folder`: keeps each group as soon as it is finished,
-    and the same call does not train again what is there. Groups trained from other weights, keys,
-    data or by another schedule are refused; the folder must not serve other networks or
-    optimisers, which are not compared. `mesh`: devices that share each group. `report`: called
-    with the number of networks finished after each group.
+    `at_once`: the largest number of networks trained in one computation, by default all. Successive
+    groups share a compilation. `folder`: keeps each finished group, and the same call does not
+    train it again. Groups trained from other weights, keys, data or by another schedule are
+    refused. The folder must not serve other networks or optimisers, which are not compared. `mesh`:
+    devices that share each group. `report`: called after each group with the number of networks
+    finished.
     """
     schedule = schedule or Schedule()
     spec.check(initial, batch_dims=1)
@@ -179,7 +179,7 @@ def _train(
 
     if schedule.same_batches:
         keys = keys[0]
-    rows = jnp.zeros((*keys.shape, len(data)), int)  # drawn at the first step
+    rows = jnp.zeros((*keys.shape, len(data)), int)  # filled at the first step
     learners = _Learners(initial, jax.vmap(optimizer.init)(initial))
     state = learners, _Order(keys, rows), jnp.zeros((), int)
     state = advance(state, schedule.burn_in * schedule.epoch(len(data)))
@@ -189,7 +189,7 @@ def _train(
 def _step(
     spec: WeightSpec, optimizer: optax.GradientTransformation, schedule: Schedule, data: Split
 ) -> Callable:
-    """One training step of all networks; the step count is shared, so that epochs are too."""
+    """One training step of all networks; they share the step count, and so the epochs."""
     epoch, size = schedule.epoch(len(data)), min(schedule.batch_size, len(data))
     loss = partial(mean_loss, spec)
 

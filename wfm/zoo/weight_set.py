@@ -1,4 +1,4 @@
-"""A zoo: many trained networks, stacked, with where each comes from."""
+"""A zoo: many trained networks, stacked, with the origin of each."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from wfm.digest import digest
 from wfm.errors import UserError
 from wfm.weights import Weights, WeightSpec, in_working_precision, load_weights, save_weights
 
-SEAL = "digest"  # of all arrays, beside them in the file
+SEAL = "digest"  # of all arrays, in the same file
 Inputs = Float[Array, "m ..."] | Float[np.ndarray, "m ..."]
 
 
@@ -25,7 +25,7 @@ class WeightSet(eqx.Module):
     `weights`: arrays with a leading axis over snapshots; `trajectory`, `step`: which trajectory
     and training step each snapshot is from; `metrics`: figures of each snapshot, such as
     `train_loss`, `validation_accuracy`; `initial`: the weights at step 0 of every trajectory,
-    stacked by trajectory number, or nothing where they are not known.
+    stacked by trajectory number, or `None` if unknown.
     """
 
     weights: Weights
@@ -48,8 +48,8 @@ class WeightSet(eqx.Module):
     ) -> "WeightSet":
         """A zoo of stacked networks from elsewhere, in working precision.
 
-        By default each is a trajectory of its own, at step 0. With a `spec` the weights are
-        checked against it, and with `inputs`, a few of the task's, its labels are verified.
+        By default each network is its own trajectory, at step 0. With a `spec` the weights are
+        checked against it; with `inputs`, a few of the task's, its labels are verified.
         """
         arrays = in_working_precision(weights)
         numbers = {"trajectory": trajectory, "step": step}
@@ -93,7 +93,7 @@ class WeightSet(eqx.Module):
         return self.select(jnp.asarray(order[np.append(trajectory[1:] != trajectory[:-1], True)]))
 
     def initial_of_each(self) -> Weights:
-        """The weights that each snapshot was trained from, one row for each snapshot."""
+        """The weights that each snapshot was trained from, one row per snapshot."""
         if self.initial is None:
             raise UserError(
                 "this zoo does not hold the weights that its networks were trained from; give them "
@@ -135,7 +135,7 @@ class WeightSet(eqx.Module):
             )
 
     def save(self, path: str | Path) -> None:
-        """Write to one safetensors file, sealed: `load` refuses what was altered since."""
+        """Write one sealed safetensors file; `load` refuses it if it was altered since."""
         arrays: dict[str, Shaped[Array, "..."]] = {"trajectory": self.trajectory, "step": self.step}
         parts = {"weights": self.weights, "metrics": self.metrics, "initial": self.initial or {}}
         for part, members in parts.items():
@@ -144,9 +144,9 @@ class WeightSet(eqx.Module):
 
     @classmethod
     def load(cls, path: str | Path, spec: WeightSpec, inputs: Inputs | None = None) -> "WeightSet":
-        """Read what `save` wrote, or stacked arrays of any file that are named as in `spec`.
+        """Read what `save` wrote, or a file of stacked arrays with the names in `spec`.
 
-        Checked, and its labels verified, as by `of`. A zoo that was altered since it was saved is
+        Weights are checked, and labels verified, as in `of`. A zoo altered since it was saved is
         refused.
         """
         try:
@@ -195,7 +195,7 @@ def _first(names: Mapping[str, Any]) -> str:
 
 
 def _count(weights: Mapping[str, Array], numbers: Mapping[str, Any]) -> int:
-    """How many networks are stacked; raises `UserError` where arrays do not agree."""
+    """The number of stacked networks; raises `UserError` if arrays disagree."""
     shapes = {name: np.shape(a) for name, a in (dict(weights) | dict(numbers)).items()}
     bad = [name for name, shape in shapes.items() if not shape]
     if not weights or bad:
@@ -211,7 +211,7 @@ def _count(weights: Mapping[str, Array], numbers: Mapping[str, Any]) -> int:
 
 
 def count_held_out(n: int, share: float) -> int:
-    """How many of `n` trajectories the share is; raises `UserError` if that is none or all."""
+    """How many of `n` trajectories the share is; raises `UserError` if it is none or all."""
     count = round(share * n)
     if not 0 < count < n:
         raise UserError(
