@@ -13,7 +13,7 @@ Matrix = Float[Array, "3 3"]
 
 
 class SO3(Manifold):
-    """Rotation matrices (3, 3) with the metric tr(UᵀV) of all matrices; `random` is uniform.
+    """Rotation matrices (3, 3) with the metric tr(UᵀV) of all matrices.
 
     Rotations that differ by an angle θ are √2 θ apart, so at most √2 π, which is the injectivity
     radius. The volume is 16√2 π². Formulas: Rodrigues's, and unit quaternions, which keep every
