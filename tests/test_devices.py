@@ -24,7 +24,7 @@ KEY = jax.random.key(0)
 FORM = Canonical(mlp(3, 4, 2))
 MANIFOLD = FORM.manifold()
 MATCHING = FlowMatching(MANIFOLD, coupling=OptimalTransport())
-DATA = jax.vmap(FORM.prior(0.3).sample)(jax.random.split(jax.random.key(1), 40))
+DATA = jax.jit(jax.vmap(FORM.prior(0.3).sample))(jax.random.split(jax.random.key(1), 40))
 STEPS = 10
 COMPILED = "/jax/core/compile/backend_compile_duration"
 

@@ -68,7 +68,7 @@ def run_two(script, folder):
 
 @pytest.mark.slow
 def test_two_processes_resume_and_save_what_one_process_saved_and_restores(tmp_path):
-    weights = jax.vmap(AsTrained(NETWORK).prior(0.5).sample)(
+    weights = jax.jit(jax.vmap(AsTrained(NETWORK).prior(0.5).sample))(
         jax.random.split(jax.random.key(1), 40)
     )
     numbers = jnp.arange(40)

@@ -68,7 +68,9 @@ def test_copies_with_other_logits_of_the_same_probabilities_are_not_new(nearest)
 def test_copies_among_hundreds_have_no_distance_and_neighbours_theirs():
     """Exact copies 0, symmetric ones what rounding leaves; near ones to 0.1% down to 1e-6."""
     n, few = 300, np.arange(0, 300, 30)
-    zoo = jax.vmap(AsTrained(SPEC).prior(0.5).sample)(jax.random.split(jax.random.key(1), n))
+    zoo = jax.jit(jax.vmap(AsTrained(SPEC).prior(0.5).sample))(
+        jax.random.split(jax.random.key(1), n)
+    )
     some = jax.tree.map(lambda a: a[few], zoo)
     among = Nearest(FORM, FORM.encode(weights(SPEC, 50)), zoo, candidates=4)
     np.testing.assert_array_equal(among.distances(some), 0)

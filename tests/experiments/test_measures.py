@@ -136,7 +136,9 @@ def lab_of(tmp_path, monkeypatch):
 def test_samples_side_by_side_average_their_outputs(lab_of):
     lab = lab_of(transfer={"widths": (6,)})
     own, (six,) = lab.own, lab.wide
-    samples = jax.vmap(own.initial.sample)(jax.random.split(KEY, own.config.sampling.networks))
+    samples = jax.jit(jax.vmap(own.initial.sample))(
+        jax.random.split(KEY, own.config.sampling.networks)
+    )
     wide = transfer.side_by_side(own.network, six.network, samples)
     x = own.task.test.x
     apply = lambda spec, w, row: jax.vmap(  # noqa: E731

@@ -31,7 +31,7 @@ N = 8
 
 
 def batch(manifold, n, seed=1):
-    return jax.vmap(standard(manifold).sample)(jax.random.split(jax.random.key(seed), n))
+    return jax.jit(jax.vmap(standard(manifold).sample))(jax.random.split(jax.random.key(seed), n))
 
 
 def total_cost(manifold, x0, x1):

@@ -136,7 +136,7 @@ def test_the_three_flows_end_where_the_data_live(kind, prediction):
         jax.value_and_grad(
             lambda s: matching.loss(
                 lambda t, x: jax.tree.map(lambda a: s * a, field(t, x)),
-                jax.vmap(standard(m).sample)(jax.random.split(KEY, 8)),
+                jax.jit(jax.vmap(standard(m).sample))(jax.random.split(KEY, 8)),
                 KEY,
             )
         )
@@ -148,7 +148,7 @@ def test_the_three_flows_end_where_the_data_live(kind, prediction):
 
 def test_units_divide_the_parts_of_the_loss():
     m = Product({"a": Euclidean((3,)), "b": Euclidean((2,))})
-    data = jax.vmap(standard(m).sample)(jax.random.split(KEY, 16))
+    data = jax.jit(jax.vmap(standard(m).sample))(jax.random.split(KEY, 16))
     field = lambda t, x: jax.tree.map(lambda a: 0 * a + 5.0, x)  # noqa: E731
     only = lambda big: FlowMatching(m, unit=big).loss(field, data, KEY)  # noqa: E731
     plain = FlowMatching(m).loss(field, data, KEY)
@@ -165,7 +165,7 @@ def test_priors_and_coupling():
     chex.assert_trees_all_close(moved.sample(KEY), jax.tree.map(lambda a: 2 * a, x))
     with pytest.raises(NotImplementedError, match="no known density"):
         moved.log_prob(x)
-    data = jax.vmap(prior.sample)(jax.random.split(KEY, 2000))
+    data = jax.jit(jax.vmap(prior.sample))(jax.random.split(KEY, 2000))
     x0, _ = Independent().pair(m, prior, data, KEY)
     b = x0["b"].ravel()
     assert abs(b.std() - 0.3) < 4 * 0.3 / (2 * b.size) ** 0.5

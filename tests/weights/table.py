@@ -23,7 +23,12 @@ CASES = cases(NETWORKS, often=("mlp", "tanh", "residual", "cnn"))
 
 def weights(spec, seed: int, std: float = 0.5):
     """Random weights."""
-    return AsTrained(spec).prior(std).sample(jax.random.key(seed))
+    return _drawn(spec, jax.random.key(seed), std)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _drawn(spec, key, std):
+    return AsTrained(spec).prior(std).sample(key)
 
 
 def inputs(shape, n: int = 20):

@@ -51,7 +51,9 @@ def close(a, b, tolerance=2e-5):
 
 def planted(spec, n, std=0.5):
     """Random networks, stacked, and the same with their neurons shuffled."""
-    draws = jax.vmap(AsTrained(spec).prior(std).sample)(jax.random.split(jax.random.key(0), n))
+    draws = jax.jit(jax.vmap(AsTrained(spec).prior(std).sample))(
+        jax.random.split(jax.random.key(0), n)
+    )
     shuffles = jax.vmap(functools.partial(random_permutation, spec))(
         jax.random.split(jax.random.key(1), n)
     )

@@ -21,7 +21,7 @@ N = 7
 
 def initial(seed=0):
     keys = jax.random.split(jax.random.key(seed), N)
-    return jax.vmap(AsTrained(SPEC).prior(0.5).sample)(keys)
+    return jax.jit(jax.vmap(AsTrained(SPEC).prior(0.5).sample))(keys)
 
 
 def train(start=None, stride=7, key=1, **options):

@@ -31,7 +31,9 @@ SPEC = mlp(4, 6, 3)
 
 
 def initial(n):
-    return jax.vmap(AsTrained(SPEC).prior(0.5).sample)(jax.random.split(jax.random.key(0), n))
+    return jax.jit(jax.vmap(AsTrained(SPEC).prior(0.5).sample))(
+        jax.random.split(jax.random.key(0), n)
+    )
 
 
 @pytest.fixture(scope="module")
