@@ -91,7 +91,7 @@ class Jitted:
         return standard(self.manifold, 0.5)
 
     def points(self, seed: int, n: int):
-        """Points all over the manifold, if possible without the time that `random` compiles."""
+        """Points all over the manifold, if possible without the time that draws compile."""
         if any(self.manifold is m for m in DRAWN):
             return [_drawn(self.prior, jax.random.key(seed + i)) for i in range(n)]
         return [self.project(noise(self.shapes, seed + i, 3.0)) for i in range(n)]
