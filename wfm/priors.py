@@ -82,9 +82,7 @@ class WrappedNormal(Prior):
     @property
     def _is_gaussian(self) -> bool:
         """Whether no entry is constrained."""
-        like = jax.eval_shape(self.manifold.origin)
-        entries = sum(math.prod(a.shape) for a in jax.tree.leaves(like))
-        return self.manifold.is_vector_space and self.manifold.dim == entries
+        return self.manifold.is_vector_space and self.manifold.dim == entries(self.manifold)
 
     def sample(self, key: Key[Array, ""]) -> Point:
         z = self.manifold.normal(key)
@@ -103,6 +101,12 @@ class WrappedNormal(Prior):
         like = jax.eval_shape(self.manifold.origin)
         mean, std = (jax.tree.map(lambda _, a=a: a, like) for a in (self.mean, self.std))
         return mean, std
+
+
+def entries(manifold: Manifold) -> int:
+    """The number of entries of a point of a manifold with an origin; no array is made."""
+    like = jax.eval_shape(manifold.origin)
+    return sum(math.prod(a.shape) for a in jax.tree.leaves(like))
 
 
 class ProductPrior(Prior):

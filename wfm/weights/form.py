@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool
 
 from wfm.errors import UserError
 from wfm.manifolds import Euclidean, Manifold, Product, ZeroSum
-from wfm.priors import Prior, ProductPrior, Uniform, WrappedNormal
+from wfm.priors import Prior, ProductPrior, Uniform, WrappedNormal, entries
 from wfm.weights.normal_form import normalize
 from wfm.weights.precision import in_working_precision
 from wfm.weights.scaling import NO_SCALING, safe_norm, sphere_or_sign
@@ -32,11 +32,11 @@ def _prior(manifold: Manifold, std: Any, mean: Any) -> Prior:
     """The prior of one array; on flat parts its entries have standard deviation `std`."""
     if manifold.is_compact:
         return Uniform(manifold)
-    entries = math.prod(jax.eval_shape(manifold.origin).shape)
-    if manifold.dim == entries:
+    n = entries(manifold)
+    if manifold.dim == n:
         return WrappedNormal(manifold, std, mean)
     # n entries with standard deviation s that sum to 0 have n - 1 free ones with a larger one.
-    return WrappedNormal(manifold, std * math.sqrt(entries / max(manifold.dim, 1)))
+    return WrappedNormal(manifold, std * math.sqrt(n / max(manifold.dim, 1)))
 
 
 class WeightForm(abc.ABC):
