@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
 from experiments.build import KEPT, Parts
 from experiments.command import Config
 from experiments.log import MetricsLog, progress_bar
 from experiments.signals import Stopped, StopSignals
 from experiments.store import Store, file_digest
-from wfm.batching import map_batched
+from wfm.batching import map_batched, take_rows
 from wfm.errors import UserError
 from wfm.fields import functional
 from wfm.flows import Flow, FlowMatching
@@ -205,7 +205,7 @@ class Trained(NamedTuple):
 def make_zoo(parts: Parts, folder: Path | None = None) -> WeightSet:
     """Networks trained from draws of the prior; `folder` keeps finished groups."""
     z = parts.config.zoo
-    initial = jax.vmap(parts.initial.sample)(jax.random.split(parts.keys["initial"], z.networks))
+    initial = untrained(parts, parts.keys["initial"], z.networks)
     with progress_bar("Training networks", z.networks) as bar:
         return train_zoo(
             parts.network,
@@ -223,8 +223,12 @@ def make_zoo(parts: Parts, folder: Path | None = None) -> WeightSet:
 
 def initial_moments(parts: Parts) -> dict[str, "Moments"]:
     """Moments of the points of many untrained networks."""
-    keys = jax.random.split(parts.keys["prior"], PRIOR_DRAWS)
-    return moments(encode_all(parts.form, jax.vmap(parts.initial.sample)(keys)))
+    return moments(encode_all(parts.form, untrained(parts, parts.keys["prior"], PRIOR_DRAWS)))
+
+
+def untrained(parts: Parts, key: Key[Array, ""], n: int) -> Weights:
+    """Initial weights of `n` networks, stacked."""
+    return jax.jit(jax.vmap(parts.initial.sample))(jax.random.split(key, n))
 
 
 def make_matching(parts: Parts, data: dict[str, float]) -> tuple[FlowMatching, dict[str, float]]:
@@ -316,7 +320,7 @@ def make_validation(parts: Parts, matching: FlowMatching, bind: Callable, unseen
         examples = matching.examples(some, key)
         return map_batched(one, examples, parts.config.training.microbatch).mean()
 
-    return partial(validate, some=jax.tree.map(lambda a: a[rows], unseen))
+    return partial(validate, some=take_rows(unseen, rows))
 
 
 def encode_all(form: WeightForm, weights: Weights) -> Weights:
@@ -346,10 +350,12 @@ class Moments(NamedTuple):
 
 def moments(points: Weights) -> dict[str, Moments]:
     """The moments of each array of stacked points."""
-    return {
-        name: Moments(float(a.mean()), float(a.std()), float(jnp.sqrt((a**2).mean())))
-        for name, a in points.items()
-    }
+    return {name: Moments(*map(float, found)) for name, found in _moments(points).items()}
+
+
+@jax.jit
+def _moments(points: Weights) -> dict[str, tuple[Array, Array, Array]]:
+    return {n: (a.mean(), a.std(), jnp.sqrt((a**2).mean())) for n, a in points.items()}
 
 
 def _save_tree(path: Path, tree: Any) -> None:

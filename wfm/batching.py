@@ -1,11 +1,15 @@
-"""A few rows at a time."""
+"""A few rows at a time.
 
-from collections.abc import Callable
+What works on rows of many arrays is compiled for all of them together.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 
 
 def batched(f: Callable[..., PyTree], n: int) -> Callable[..., PyTree]:
@@ -25,21 +29,46 @@ def batched(f: Callable[..., PyTree], n: int) -> Callable[..., PyTree]:
 
 
 def map_batched(f: Callable[[Any], PyTree], stacked: PyTree, at_once: int) -> PyTree:
-    """`f` of each of the stacked inputs, `at_once` at a time."""
-    n = min(at_once, len(jax.tree.leaves(stacked)[0]))
-    return jax.lax.map(f, stacked, batch_size=n if n > 1 else None)
+    """`f` of each of the stacked inputs, `at_once` at a time.
+
+    `jax.lax.map` with a `batch_size` would compile `f` again for the inputs left over; here copies
+    of the last one fill the last batch.
+    """
+    total = len(jax.tree.leaves(stacked)[0])
+    n = max(1, min(at_once, total))
+    groups = -(-total // n)
+    if groups == 1:
+        return batched(f, n)(stacked)
+    filled = rows_from(stacked, 0, groups * n)
+    parts = jax.tree.map(lambda a: a.reshape(groups, n, *a.shape[1:]), filled)
+    found = jax.lax.map(lambda part: batched(f, n)(part), parts)
+    joined = jax.tree.map(lambda a: a.reshape(groups * n, *a.shape[2:]), found)
+    return first_rows(joined, total)
 
 
-def rows_from(stacked: PyTree, start: int, size: int) -> PyTree:
-    """`size` of the stacked rows, from `start` on, padded with copies of the last row."""
-    n = len(jax.tree.leaves(stacked)[0])
-    rows = jnp.minimum(jnp.arange(start, start + size), n - 1)
+@jax.jit
+def take_rows(stacked: PyTree, rows: Int[Array, "..."] | int) -> PyTree:
+    """The stacked rows with these numbers, or the one with this number."""
     return jax.tree.map(lambda a: a[rows], stacked)
 
 
+@partial(jax.jit, static_argnums=2)
+def rows_from(stacked: PyTree, start: int, size: int) -> PyTree:
+    """`size` of the stacked rows, from `start` on, padded with copies of the last row."""
+    n = len(jax.tree.leaves(stacked)[0])
+    return take_rows(stacked, jnp.minimum(start + jnp.arange(size), n - 1))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
 def first_rows(stacked: PyTree, n: int, axis: int = 0) -> PyTree:
-    """The first `n` rows, without the padding."""
-    return jax.tree.map(lambda a: jax.lax.slice_in_dim(a, 0, n, axis=axis), stacked)
+    """The first `n` rows, or all if there are fewer."""
+    first = lambda a: jax.lax.slice_in_dim(a, 0, min(n, a.shape[axis]), axis=axis)  # noqa: E731
+    return jax.tree.map(first, stacked)
+
+
+@partial(jax.jit, static_argnums=1)
+def _joined(parts: Sequence[PyTree], axis: int) -> PyTree:
+    return jax.tree.map(lambda *a: jnp.concatenate(a, axis), *parts)
 
 
 def in_chunks(
@@ -52,5 +81,4 @@ def in_chunks(
     """
     n = len(jax.tree.leaves(stacked)[0])
     parts = [function(rows_from(stacked, i, chunk)) for i in range(0, max(n, 1), chunk)]
-    whole = jax.tree.map(lambda *a: jnp.concatenate(a, out_axis), *parts)
-    return first_rows(whole, n, out_axis)
+    return first_rows(_joined(parts, out_axis), n, out_axis)

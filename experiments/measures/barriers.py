@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
-import jax
 from jaxtyping import Array
 
 from experiments.build import matchings
@@ -12,6 +11,7 @@ from experiments.measures.base import Point
 from experiments.plots import heat_maps
 from experiments.records import Figure, Figures
 from experiments.stages import Run, encode_all, permute_all
+from wfm.batching import take_rows
 from wfm.evaluation import barriers, mean_over_pairs
 from wfm.weights import Matching, Weights, align_all, barycentre
 
@@ -85,7 +85,7 @@ def _ways(run: Run) -> dict[str, Callable[[], Weights]]:
 
 
 def _first(points: Weights) -> Weights:
-    return jax.tree.map(lambda a: a[0], points)
+    return take_rows(points, 0)
 
 
 def _align(run: Run, matching: Matching, reference: Callable[[Weights], Weights]) -> Weights:

@@ -24,6 +24,7 @@ from experiments.measures.base import Point
 from experiments.memory import BYTES, check_memory
 from experiments.records import Figures
 from experiments.stages import Run
+from wfm.batching import map_batched
 from wfm.fields import RelationalTransformer
 from wfm.flows import Flow, FlowMatching, GeodesicPath, Integrator, ScoreNoise, TangentNoise
 from wfm.manifolds import Point as Place
@@ -125,7 +126,7 @@ def _values(run: Run, field: str, way: str) -> np.ndarray:
     """All weights of each sample, as rows."""
     flow, how = _flows(run)[field], ways(run.config)[way]
     draws = jax.random.split(_keys(run)[3], run.config.sampling.networks)
-    many = jax.jit(lambda keys: jax.lax.map(lambda key: how(flow, key), keys, batch_size=CHUNK))
+    many = jax.jit(lambda keys: map_batched(lambda key: how(flow, key), keys, CHUNK))
     arrays = jax.tree.leaves(many(draws))
     return np.concatenate([np.asarray(a).reshape(len(a), -1) for a in arrays], 1)
 

@@ -19,7 +19,7 @@ from experiments.measures.base import Point
 from experiments.measures.quality import judge
 from experiments.records import Figures
 from experiments.stages import Run, Trained
-from wfm.batching import map_batched
+from wfm.batching import first_rows, map_batched
 from wfm.errors import UserError
 from wfm.flows import Integrator, OnPath, Spaces
 from wfm.manifolds import Point as Place
@@ -95,5 +95,5 @@ def led_on(
 def _examples(run: Run, name: str) -> tuple[Place, Place, Key[Array, " n"]]:
     """x₀ and x₁, paired by the coupling, for as many networks as there are samples."""
     n = run.parts.sampling.networks
-    few = jax.tree.map(lambda a: a[:n], run.data(SETS[name](run)))
+    few = first_rows(run.data(SETS[name](run)), n)
     return run.trained.matching.examples(few, run.parts.keys["sampling"])

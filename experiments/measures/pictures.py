@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from matplotlib.axes import Axes
 from sklearn.decomposition import PCA
@@ -16,6 +15,7 @@ from experiments.measures.quality import sets_of
 from experiments.measures.together import SETS, aligned, average_accuracy
 from experiments.records import Figures
 from experiments.stages import Run
+from wfm.batching import first_rows
 from wfm.evaluation import stack_flat
 
 SHOWN = 4  # networks per set whose filters are drawn
@@ -87,7 +87,7 @@ def filters(run: Run) -> Iterator[Point]:
         kernel = next(iter(run.parts.network.arrays))
         rows = []
         for name in SETS:
-            few = jax.tree.map(lambda a: a[:SHOWN], sets_of(run).of(name))
+            few = first_rows(sets_of(run).of(name), SHOWN)
             rows += list(np.asarray(aligned(run, few)[kernel]))
         axes.imshow(mosaic(rows), cmap="RdBu_r", vmin=-1, vmax=1)
         axes.axis("off")

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Key
 
 from experiments.measures.base import Point
 from experiments.records import Figure, Figures
 from experiments.stages import Run
+from wfm.batching import first_rows
 from wfm.evaluation import (
     Nearest,
     averaged_pairs,
@@ -51,8 +53,7 @@ class Sets:
     @cached_property
     def _few(self) -> Weights:
         """As many trained networks as there are samples; the baselines are made from them."""
-        n = self.run.config.sampling.networks
-        return jax.tree.map(lambda a: a[:n], self.run.seen.last().weights)
+        return first_rows(self.run.seen.last().weights, self.run.config.sampling.networks)
 
     def _metrics(self, name: str) -> dict[str, Array]:
         return evaluate(self.run.parts.network, self.of(name), self.run.parts.task.test)
@@ -78,10 +79,15 @@ def points(run: Run) -> Iterator[Point]:
     def of(name: str, folder: Path) -> Figures:
         validation = evaluate(run.parts.network, sets_of(run).of(name), run.parts.task.validation)
         found = sets_of(run).metrics(name) | {f"validation_{m}": v for m, v in validation.items()}
-        return {m: Figure(float(v.mean()), std=float(v.std())) for m, v in found.items()}
+        return {m: _figure(v) for m, v in found.items()}
 
     for name in SETS:
         yield Point({"set": name}, partial(of, name))
+
+
+def _figure(values: Array) -> Figure:
+    read = np.asarray(values)
+    return Figure(float(read.mean()), std=float(read.std()))
 
 
 def size(run: Run) -> Iterator[Point]:
@@ -115,8 +121,8 @@ def quality(network: WeightSpec, task: Task, weights: Weights) -> dict[str, Figu
 
 def average(network: WeightSpec, weights: Weights, split: Split, n: int = AVERAGED) -> float:
     """The accuracy of the averaged predictions of the first `n` stacked networks."""
-    few = jax.tree.map(lambda a: a[:n], weights)
-    return float(accuracy(jnp.log(probabilities(network, few, split.x).mean(0)), split.y))
+    outputs = probabilities(network, first_rows(weights, n), split.x)
+    return float(accuracy(jnp.log(outputs.mean(0)), split.y))
 
 
 def _error(values: Array) -> float:

@@ -25,9 +25,9 @@ from experiments.log import progress_bar
 from experiments.measures.base import Point
 from experiments.records import Figures
 from experiments.stages import Run
+from wfm.draws import normal_like
 from wfm.fields import MLPField
 from wfm.flows import FlowMatching, Integrator, VelocityPrediction, rk4
-from wfm.flows.draws import normal_like
 from wfm.manifolds import Hyperboloid, Manifold, Sphere, Torus
 from wfm.priors import Prior, standard
 from wfm.training import flow_trainer, muon

@@ -12,6 +12,7 @@ from experiments.measures.base import Point
 from experiments.measures.quality import average, sets_of
 from experiments.records import Figures
 from experiments.stages import Run, encode_all
+from wfm.batching import first_rows
 from wfm.errors import UserError
 from wfm.evaluation import (
     calibration,
@@ -96,7 +97,7 @@ def _averages(run: Run, name: str) -> Array:
 
 
 def _few(run: Run, name: str) -> Weights:
-    return jax.tree.map(lambda a: a[: max(run.config.averages)], sets_of(run).of(name))
+    return first_rows(sets_of(run).of(name), max(run.config.averages))
 
 
 def _mean_weights(run: Run, name: str) -> Weights:

@@ -22,6 +22,7 @@ from experiments.measures.quality import judge, quality, train_on
 from experiments.records import Figures
 from experiments.sampling import GUIDANCE_RATES, GUIDED_AT
 from experiments.stages import Run, initial_moments, make_field, make_matching, make_zoo
+from wfm.batching import first_rows
 from wfm.errors import UserError
 from wfm.fields import functional
 from wfm.flows import Flow, Integrator, euler
@@ -145,9 +146,7 @@ class Lab:
         """Initial weights for another task."""
         n = self.run.config.sampling.networks
         return self._untrained(of) | {
-            "from trained networks": lambda: jax.tree.map(
-                lambda a: a[:n], self.run.seen.last().weights
-            ),
+            "from trained networks": lambda: first_rows(self.run.seen.last().weights, n),
             "from samples": lambda: self._samples,
         }
 

@@ -8,9 +8,9 @@ from flax import nnx
 
 from tests.test_priors import circle as circle_of
 from tests.test_priors import covariance, hyperboloid, quadrature, rotation
+from wfm.draws import normal_like
 from wfm.fields import MLPField
 from wfm.flows import FlowMatching, Integrator, VelocityPrediction, rk4
-from wfm.flows.draws import normal_like
 from wfm.manifolds import SO3, SPD, Hyperboloid, PoincareBall
 from wfm.priors import standard
 from wfm.training import learn

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from tests.manifolds.table import CASES, MANIFOLDS
+from wfm.draws import normal_like
 from wfm.fields import MLPField
 from wfm.flows import (
     Exact,
@@ -25,7 +26,6 @@ from wfm.flows import (
     rk4,
     tsit5,
 )
-from wfm.flows.draws import normal_like
 from wfm.manifolds import Euclidean, Hyperboloid, Manifold, PoincareBall, Product, Sphere
 from wfm.priors import Pushforward, WrappedNormal, standard
 from wfm.training import learn

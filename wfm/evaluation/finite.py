@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, PyTree
 from wfm.checks import numbers, some
 
 
+@jax.jit
 def finite_rows(stacked: PyTree[Array]) -> Bool[Array, " n"]:
     """Which of the stacked rows have only finite entries, in all arrays."""
     each = [jnp.isfinite(a).reshape(len(a), -1).all(1) for a in jax.tree.leaves(stacked)]
@@ -21,6 +22,7 @@ def for_rows(good: Bool[Array, " n"], like: Array) -> Bool[Array, "n ..."]:
     return good.reshape(-1, *[1] * (like.ndim - 1))
 
 
+@jax.jit
 def only_where(good: Bool[Array, " n"], stacked: PyTree[Array], other: float) -> PyTree[Array]:
     """The stacked arrays, with `other` in place of all entries of rows that are not good."""
     return jax.tree.map(lambda a: jnp.where(for_rows(good, a), a, other), stacked)

@@ -7,10 +7,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from wfm.batching import take_rows
 from wfm.checks import check_count
+from wfm.draws import normal
 from wfm.evaluation.finite import finite_rows, only_where, warn_of
 from wfm.weights import Matching, WeightForm, WeightMatching, Weights, align, align_all, in_chunks
 
@@ -83,9 +86,7 @@ class Nearest:
 
     def _of(self, aligned: Weights, candidates: int) -> Float[Array, " k"]:
         flat = stack_flat(aligned)
-        rough = _squared_distances(flat, self._flat)
-        rough = jnp.where(self._usable[None], rough, jnp.inf)
-        _, rows = jax.lax.top_k(-rough, candidates)
+        rows = _nearest_rows(flat, self._flat, self._usable, candidates)
         chunk = max(1, PAIRS // candidates)
         found = in_chunks(lambda args: self._nearest(*args, self.points), (aligned, rows), chunk)
         return jnp.where(jnp.isfinite(flat).all(1), found, jnp.nan)
@@ -96,8 +97,7 @@ class Nearest:
         manifold, spec = self.form.manifold(), self.form.spec
 
         def to_one(row: Int[Array, ""]) -> Float[Array, ""]:
-            other = jax.tree.map(lambda a: a[row], points)
-            other = align(spec, point, other, self.matching)
+            other = align(spec, point, take_rows(points, row), self.matching)
             found = manifold.dist(point, other)
             return jnp.where(self._usable[row], found, jnp.inf)
 
@@ -110,9 +110,19 @@ def _encode_all(form: WeightForm, weights: Weights) -> Weights:
     return jax.vmap(form.encode)(weights)
 
 
+@jax.jit
 def stack_flat(points: Weights) -> Float[Array, "n weights"]:
     """Each of the stacked networks as one row."""
     return jax.vmap(lambda p: ravel_pytree(p)[0])(points)
+
+
+@partial(jax.jit, static_argnums=3)
+def _nearest_rows(
+    a: Float[Array, "n d"], b: Float[Array, "m d"], usable: Bool[Array, " m"], count: int
+) -> Int[Array, "n count"]:
+    """For each row of `a` the nearest of the usable rows of `b`."""
+    rough = jnp.where(usable[None], _squared_distances(a, b), jnp.inf)
+    return jax.lax.top_k(-rough, count)[1]
 
 
 def _squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
@@ -121,11 +131,12 @@ def _squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[
     return jax.lax.map(to_all, a)
 
 
+@jax.jit
 def with_noise(weights: Weights, key: Key[Array, ""], scale: float = 0.1) -> Weights:
     """Baseline: stacked networks plus noise of `scale` times the root mean square of each array."""
     keys = jax.random.split(key, len(weights))
     return {
-        name: a + scale * jnp.sqrt(jnp.mean(a**2)) * jax.random.normal(k, a.shape)
+        name: a + scale * jnp.sqrt(jnp.mean(a**2)) * normal(k, a.shape)
         for k, (name, a) in zip(keys, weights.items(), strict=True)
     }
 
@@ -175,8 +186,8 @@ def _of_pairs(
         a, b = form.encode(a), form.encode(b)
         return form.decode(child(a, align(form.spec, a, b), key))
 
-    others = jax.tree.map(lambda a: a[partner], weights)
-    return jax.jit(jax.vmap(pair))(weights, others, jax.random.split(jax.random.fold_in(key, 1), n))
+    keys = jax.random.split(jax.random.fold_in(key, 1), n)
+    return jax.jit(jax.vmap(pair))(weights, take_rows(weights, partner), keys)
 
 
 def smallest_disagreement(
@@ -219,8 +230,8 @@ def ratio_error(
     """
     a, kept = a[jnp.isfinite(a)], jnp.isfinite(b)
     b = b[kept]
-    _, trajectory = jnp.unique(trajectory[kept], return_inverse=True)
-    n = int(trajectory.max(initial=-1)) + 1
+    names, trajectory = np.unique(np.asarray(trajectory)[kept], return_inverse=True)
+    n = len(names)
     if len(a) < 2 or n < 2:
         return math.nan
 

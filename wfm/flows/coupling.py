@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
+from wfm.batching import take_rows
 from wfm.errors import UserError
 from wfm.manifolds import Manifold, Point
 from wfm.ot import best_assignment, sinkhorn, to_doubly_stochastic
@@ -56,7 +57,7 @@ class OptimalTransport(Coupling):
         self, space: Manifold, prior: Prior, batch: Point, key: Key[Array, ""]
     ) -> tuple[Point, Point]:
         x0 = _draws(prior, batch, key)
-        return _take(x0, best_assignment(-space.squared_distances(batch, x0))), batch
+        return take_rows(x0, best_assignment(-space.squared_distances(batch, x0))), batch
 
 
 class EntropicTransport(Coupling):
@@ -87,7 +88,7 @@ class EntropicTransport(Coupling):
         x0 = _draws(prior, batch, prior_key)
         cost = space.squared_distances(x0, batch)
         plan = to_doubly_stochastic(self.plan(cost))
-        return _take(x0, jax.random.categorical(key, jnp.log(plan), axis=0)), batch
+        return take_rows(x0, jax.random.categorical(key, jnp.log(plan), axis=0)), batch
 
     def plan(self, cost: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """How often x₀ (rows) and x₁ (columns) are paired, given their squared distances."""
@@ -111,11 +112,11 @@ class EquivariantTransport(Coupling):
     def pair(
         self, space: Manifold, prior: Prior, batch: Point, key: Key[Array, ""]
     ) -> tuple[Point, Point]:
-        first = jax.tree.map(lambda a: a[0], batch)
+        first = take_rows(batch, 0)
         to_first = jax.vmap(lambda x: self.align(first, x))
         x0 = to_first(_draws(prior, batch, key))
         cost = space.squared_distances(to_first(batch), x0)
-        return jax.vmap(self.align)(batch, _take(x0, best_assignment(-cost))), batch
+        return jax.vmap(self.align)(batch, take_rows(x0, best_assignment(-cost))), batch
 
 
 class Paired(Coupling):
@@ -141,7 +142,3 @@ def _draws(prior: Prior, batch: Point, key: Key[Array, ""]) -> Point:
     """As many draws from the prior as there are points in the batch."""
     n = len(jax.tree.leaves(batch)[0])
     return jax.vmap(prior.sample)(jax.random.split(key, n))
-
-
-def _take(points: Point, rows: Int[Array, " n"]) -> Point:
-    return jax.tree.map(lambda a: a[rows], points)

@@ -11,8 +11,9 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm.batching import map_batched
+from wfm.draws import normal_like, rademacher_like
 from wfm.errors import UserError
-from wfm.flows.draws import normal_like, rademacher_like
 from wfm.flows.integrator import Integrator
 from wfm.flows.noise import VelocityAt
 from wfm.manifolds import Euclidean, Manifold, Point, Product, Tangent
@@ -97,7 +98,7 @@ class Exact(Divergence):
                 linear(unflatten(jnp.zeros_like(flat).at[i].set(1)))
             )[0]
 
-        return jax.lax.map(row, jnp.arange(flat.size), batch_size=BASIS_CHUNK)
+        return map_batched(row, jnp.arange(flat.size), BASIS_CHUNK)
 
 
 class Hutchinson(Divergence):

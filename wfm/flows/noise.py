@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import lineax
 from jaxtyping import Array, Key
 
+from wfm.draws import normal_like
 from wfm.errors import UserError
-from wfm.flows.draws import normal_like
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.priors import Prior
 

@@ -4,8 +4,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Key
 
+from wfm.draws import normal_like
 from wfm.errors import UserError
-from wfm.flows.draws import normal_like
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.manifolds.base import Scalar
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
+from wfm.draws import rademacher_like
 from wfm.errors import UserError
-from wfm.flows.draws import rademacher_like
 from wfm.flows.likelihood import Divergence, Linear, coordinates
 from wfm.manifolds import Manifold, Point
 from wfm.manifolds.base import Scalar

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm.draws import normal
 from wfm.manifolds.base import Manifold, Point, Scalar, replaced_if_any
 
 
@@ -58,7 +59,7 @@ class Euclidean(Manifold):
         return jnp.zeros(self.shape)
 
     def normal(self, key: Key[Array, ""]) -> Float[Array, "..."]:
-        return jax.random.normal(key, self.shape)
+        return normal(key, self.shape)
 
     def log_stretch(self, x: Point) -> Scalar:
         return jnp.zeros(())

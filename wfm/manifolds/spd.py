@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm.draws import normal
 from wfm.manifolds import spectral
 from wfm.manifolds.base import Manifold, Scalar, check_dimension
 
@@ -74,7 +75,7 @@ class SPD(Manifold):
         return jnp.eye(self.n)
 
     def normal(self, key: Key[Array, ""]) -> Matrix:
-        return _symmetric(jax.random.normal(key, (self.n, self.n)))
+        return _symmetric(normal(key, (self.n, self.n)))
 
     def log_stretch(self, x: Matrix) -> Scalar:
         # The exponential map's Jacobian is Π_{i<j} sinh(δ/2)/(δ/2), δ = |log λᵢ - log λⱼ| (Said et

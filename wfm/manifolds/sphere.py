@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm.draws import normal
 from wfm.errors import UserError
 from wfm.manifolds.base import Manifold, Point, Scalar, replaced_if_any, safe_norm, safe_sqrt
 from wfm.manifolds.euclidean import Euclidean
@@ -147,7 +148,7 @@ class Sphere(Manifold):
         return True
 
     def uniform(self, key: Key[Array, ""]) -> Float[Array, "..."]:
-        return self.project(jax.random.normal(key, self.shape))
+        return self.project(normal(key, self.shape))
 
     def log_total_volume(self) -> Scalar:
         n = self._ambient_dim

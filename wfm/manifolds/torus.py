@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from wfm.draws import flat
 from wfm.manifolds.base import Manifold, Point, Scalar
 
 
@@ -46,7 +47,7 @@ class Torus(Manifold):
         return True
 
     def uniform(self, key: Key[Array, ""]) -> Float[Array, "..."]:
-        return jax.random.uniform(key, self.shape, minval=-math.pi, maxval=math.pi)
+        return flat(jax.random.uniform, key, self.shape, float, -math.pi, math.pi)
 
     def log_total_volume(self) -> Scalar:
         return jnp.asarray(self.dim * math.log(2 * math.pi))

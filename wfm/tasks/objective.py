@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from wfm.checks import check_count, numbers
+from wfm.draws import normal
 from wfm.errors import UserError
 from wfm.tasks.task import Split, cross_entropy
 from wfm.weights import Weights, WeightSpec
@@ -66,5 +67,5 @@ class BatchLoss(eqx.Module):
         rows = jax.random.randint(row_key, (self.batch_size,), 0, len(self.split))
         x, y = self.split.x[rows], self.split.y[rows]
         if self.input_noise:
-            x = x + self.input_noise * jax.random.normal(noise_key, jnp.shape(x))
+            x = x + self.input_noise * normal(noise_key, jnp.shape(x))
         return mean_loss(self.spec, weights, x, y)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as muon_and_adam
 
-from wfm.batching import batched
+from wfm.batching import batched, take_rows
 from wfm.checks import all_finite, check_count, non_finite_rows, some
 from wfm.devices import mean_over, replicate
 from wfm.errors import UserError
@@ -130,7 +130,7 @@ class Trainer:
         key, batch_key, loss_key = jax.random.split(key, 3)
         n = len(jax.tree.leaves(data)[0])
         rows = jax.random.randint(batch_key, (self.batch_size,), 0, n)
-        batch = jax.tree.map(lambda a: a[rows], data)
+        batch = take_rows(data, rows)
         return key, self.examples(batch, loss_key)
 
     def _gradient(self, params: Params, examples: PyTree) -> tuple[Array, Params]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from wfm.batching import in_chunks
+from wfm.batching import in_chunks, take_rows
 from wfm.checks import all_finite, non_finite_rows, some
 from wfm.errors import UserError
 from wfm.weights.matching import Matching, WeightMatching, squared_distance
@@ -79,7 +79,7 @@ def barycentre(
     mean squared distance to it, or after `rounds`.
     """
     _check_many(spec, weights)
-    mean = jax.tree.map(lambda a: a[0], weights)
+    mean = take_rows(weights, 0)
     for _ in range(rounds):
         weights, _ = in_chunks(partial(_to_one, matching, spec, mean), weights, CHUNK)
         mean, change, spread = _mean(weights, mean)

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from wfm.batching import take_rows
 from wfm.checks import non_finite_rows, some
 from wfm.digest import digest
 from wfm.errors import UserError
@@ -73,18 +73,15 @@ class WeightSet(eqx.Module):
 
     def select(self, rows: Bool[Array, " n"] | Int[Array, " k"]) -> "WeightSet":
         """The snapshots in `rows`. Trajectory numbers, and `initial`, stay as they are."""
-        take = lambda a: a[rows]  # noqa: E731
-        return WeightSet(
-            jax.tree.map(take, self.weights),
-            self.trajectory[rows],
-            self.step[rows],
-            jax.tree.map(take, self.metrics),
-            self.initial,
-        )
+        if rows.dtype == bool:
+            rows = jnp.flatnonzero(rows)
+        parts = self.weights, self.trajectory, self.step, self.metrics
+        weights, trajectory, step, metrics = take_rows(parts, rows)
+        return WeightSet(weights, trajectory, step, metrics, self.initial)
 
     def at(self, row: int) -> Weights:
         """The weights of one snapshot."""
-        return jax.tree.map(lambda a: a[row], self.weights)
+        return take_rows(self.weights, row)
 
     def last(self) -> "WeightSet":
         """The last snapshot of every trajectory."""
@@ -99,7 +96,7 @@ class WeightSet(eqx.Module):
                 "this zoo does not hold the weights that its networks were trained from; give them "
                 "as `initial`, or choose what needs none, such as another coupling"
             )
-        return jax.tree.map(lambda a: a[self.trajectory], self.initial)
+        return take_rows(self.initial, self.trajectory)
 
     def split(self, held_out: float, seed: int = 0) -> tuple["WeightSet", "WeightSet"]:
         """Two parts that share no trajectory; the second has the share `held_out` of them."""
