@@ -29,6 +29,12 @@ def test_any_number_at_once_gives_the_same(n, at_once):
     chex.assert_trees_all_close(found, jax.vmap(norms)(stacked(n)), rtol=1e-6)
 
 
+def test_what_is_left_over_needs_no_second_program():
+    shapes = []
+    map_batched(lambda x: shapes.append(x.shape), jnp.ones((7, 2)), 3)
+    assert shapes == [(2,)]
+
+
 def test_one_at_a_time_has_no_axis_of_length_one():
     shapes = []
     map_batched(lambda x: shapes.append(x["a"].shape) or x["b"], stacked(4), 1)

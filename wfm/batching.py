@@ -36,24 +36,26 @@ def map_batched(f: Callable[[Any], PyTree], stacked: PyTree, at_once: int) -> Py
     """
     total = len(jax.tree.leaves(stacked)[0])
     n = max(1, min(at_once, total))
+    if n == 1:
+        return jax.lax.map(f, stacked)
     groups = -(-total // n)
     if groups == 1:
-        return batched(f, n)(stacked)
+        return jax.vmap(f)(stacked)
     filled = rows_from(stacked, 0, groups * n)
     parts = jax.tree.map(lambda a: a.reshape(groups, n, *a.shape[1:]), filled)
-    found = jax.lax.map(lambda part: batched(f, n)(part), parts)
+    found = jax.lax.map(jax.vmap(f), parts)
     joined = jax.tree.map(lambda a: a.reshape(groups * n, *a.shape[2:]), found)
     return first_rows(joined, total)
 
 
 @jax.jit
-def take_rows(stacked: PyTree, rows: Int[Array, "..."] | int) -> PyTree:
+def take_rows(stacked: PyTree, rows: int | Int[Array, "..."]) -> PyTree:
     """The stacked rows with these numbers, or the one with this number."""
     return jax.tree.map(lambda a: a[rows], stacked)
 
 
 @partial(jax.jit, static_argnums=2)
-def rows_from(stacked: PyTree, start: int, size: int) -> PyTree:
+def rows_from(stacked: PyTree, start: int | Int[Array, ""], size: int) -> PyTree:
     """`size` of the stacked rows, from `start` on, padded with copies of the last row."""
     n = len(jax.tree.leaves(stacked)[0])
     return take_rows(stacked, jnp.minimum(start + jnp.arange(size), n - 1))

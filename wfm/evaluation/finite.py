@@ -5,7 +5,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 from wfm.checks import numbers, some
 
@@ -23,7 +23,7 @@ def for_rows(good: Bool[Array, " n"], like: Array) -> Bool[Array, "n ..."]:
 
 
 @jax.jit
-def only_where(good: Bool[Array, " n"], stacked: PyTree[Array], other: float) -> PyTree[Array]:
+def only_where(good: Bool[Array, " n"], stacked: PyTree[Array], other: ArrayLike) -> PyTree[Array]:
     """The stacked arrays, with `other` in place of all entries of rows that are not good."""
     return jax.tree.map(lambda a: jnp.where(for_rows(good, a), a, other), stacked)
 

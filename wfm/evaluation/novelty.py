@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from wfm.batching import take_rows
 from wfm.checks import check_count
@@ -132,7 +132,7 @@ def _squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[
 
 
 @jax.jit
-def with_noise(weights: Weights, key: Key[Array, ""], scale: float = 0.1) -> Weights:
+def with_noise(weights: Weights, key: Key[Array, ""], scale: ArrayLike = 0.1) -> Weights:
     """Baseline: stacked networks plus noise of `scale` times the root mean square of each array."""
     keys = jax.random.split(key, len(weights))
     return {
