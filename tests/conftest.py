@@ -1,6 +1,7 @@
 """Settings of every test; the devices must be set before anything starts jax."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -30,6 +31,7 @@ import pytest
 from wfm import enable_compilation_cache
 
 enable_compilation_cache()
+gc.set_threshold(50_000, 20, 100)  # tracing makes many objects; 6% of the time went into counting
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Seeds do not shrink to anything simpler, so a failure is shown as it was found.

@@ -127,6 +127,7 @@ def test_distances_are_close_to_brute_force_over_all_permutations(nearest):
     assert np.median(found / exact) < 1.1
 
 
+@pytest.mark.slow
 def test_baselines_lie_where_they_should(nearest):
     training = stacked(range(12))
     noisy = nearest.distances(with_noise(training, jax.random.key(0), 0.01))

@@ -62,17 +62,20 @@ def transformer(spec, **options):
 def test_graph_reads_and_writes_every_weight_once(spec, fold, graph_of):
     spec = canonical(spec).spec
     graph, w = graph_of(spec, fold), weights(spec, 0)
-    nodes, edges = graph.read(w)
-    chex.assert_trees_all_equal(graph.write(nodes, edges), w)
+    nodes, edges = jax.jit(graph.read)(w)
+    chex.assert_trees_all_equal(jax.jit(lambda n, e: graph.write(n, e))(nodes, edges), w)
     assert sum(a.size for a in [*nodes.values(), *edges.values()]) == spec.n_weights
     marked = {g: jnp.full((len(n), 2), 1.0 * i) for i, (g, n) in enumerate(nodes.items())}
-    chex.assert_trees_all_equal(graph.unpack_nodes(graph.pack_nodes(marked)), marked)
+    again = jax.jit(lambda marked: graph.unpack_nodes(graph.pack_nodes(marked)))(marked)
+    chex.assert_trees_all_equal(again, marked)
     marked = {b: jnp.full((*e.shape[:2], 2), 1.0 * i) for i, (b, e) in enumerate(edges.items())}
     if marked:
-        packed = graph.pack_edges(marked)
-        chex.assert_trees_all_equal(graph.unpack_edges(packed), marked)
+        again = jax.jit(lambda marked: graph.unpack_edges(graph.pack_edges(marked)))(marked)
+        chex.assert_trees_all_equal(again, marked)
         n = jax.random.normal(jax.random.key(0), (sum(graph.sizes.values()), 2))
-        pairs, node = graph.unpack_edges(graph.pairs(n, 3 * n)), graph.unpack_nodes(n)
+        pairs, node = jax.jit(
+            lambda n: (graph.unpack_edges(graph.pairs(n, 3 * n)), graph.unpack_nodes(n))
+        )(n)
         for s, r in graph.blocks:
             chex.assert_trees_all_close(pairs[s, r], node[s][:, None] + 3 * node[r][None])
 
@@ -156,7 +159,8 @@ def test_attention_equals_the_formula_written_out():
     attention = nnx.merge(*jax.tree.map(lambda a: a[0], nnx.split(module))).attention
     rng = np.random.default_rng(0)
     n, e = rng.normal(size=(7, d)), rng.normal(size=(2 * 3 + 3 * 2, d))
-    found = attention(graph, jnp.asarray(n, jnp.float32), jnp.asarray(e, jnp.float32))
+    n32, e32 = (jnp.asarray(a, jnp.float32) for a in (n, e))
+    found = jax.jit(lambda n, e: attention(graph, n, e))(n32, e32)
 
     def matrix(linear):
         return np.asarray(linear.kernel[...], np.float64)
@@ -218,7 +222,8 @@ def test_full_attention_equals_the_formula_written_out():
     hidden += (h @ m(edge.sender))[:, None] + (h @ m(edge.receiver))[None]
     e_out = e + mlp_of(edge, hidden, edge.receiver.bias)
     n_out = after + mlp_of(layer.node_mlp, h @ m(layer.node_mlp.up), layer.node_mlp.up.bias)
-    found = layer(graph, jnp.asarray(n, jnp.float32), jnp.asarray(e, jnp.float32).reshape(49, d))
+    n32, e32 = jnp.asarray(n, jnp.float32), jnp.asarray(e, jnp.float32).reshape(49, d)
+    found = jax.jit(lambda n, e: layer(graph, n, e))(n32, e32)
     np.testing.assert_allclose(found[0], n_out, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found[1].reshape(7, 7, d), e_out, rtol=1e-3, atol=1e-4)
 

@@ -248,6 +248,8 @@ class Flow(eqx.Module):
                 f"samples are projected from {self.space.dim} dimensions to {self.target.dim}, so "
                 "they have no density; use a flow whose paths run where the data live"
             )
+        like = jax.eval_shape(self.prior.sample, jax.random.key(0))
+        jax.eval_shape(self.prior.log_prob, like)  # raises before any work if there is none
 
     def _sampler(self, integrator: Integrator) -> steps.Sampler:
         """The steps that `integrate` takes."""
