@@ -35,6 +35,11 @@ def test_what_is_left_over_needs_no_second_program():
     assert shapes == [(2,)]
 
 
+def test_batches_are_as_short_as_their_number_allows():
+    jaxpr = jax.make_jaxpr(lambda x: map_batched(jnp.sin, x, 16))(jnp.ones(20))
+    assert "[2,10]" in str(jaxpr)
+
+
 def test_one_at_a_time_has_no_axis_of_length_one():
     shapes = []
     map_batched(lambda x: shapes.append(x["a"].shape) or x["b"], stacked(4), 1)

@@ -29,16 +29,16 @@ def batched(f: Callable[..., PyTree], n: int) -> Callable[..., PyTree]:
 
 
 def map_batched(f: Callable[[Any], PyTree], stacked: PyTree, at_once: int) -> PyTree:
-    """`f` of each of the stacked inputs, `at_once` at a time.
+    """`f` of each of the stacked inputs, at most `at_once` at a time.
 
-    `jax.lax.map` with a `batch_size` would compile `f` again for the inputs left over; here copies
-    of the last one fill the last batch.
+    `jax.lax.map` with a `batch_size` would compile `f` again for the inputs left over. Here batches
+    are equally long, and copies of the last input fill the last one.
     """
     total = len(jax.tree.leaves(stacked)[0])
-    n = max(1, min(at_once, total))
+    groups = max(1, -(-total // at_once))
+    n = -(-total // groups)
     if n == 1:
         return jax.lax.map(f, stacked)
-    groups = -(-total // n)
     if groups == 1:
         return jax.vmap(f)(stacked)
     filled = rows_from(stacked, 0, groups * n)
