@@ -3,7 +3,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PINS := pyproject.toml constraints.txt
-STUDIES := uci steps path_errors gaussian mnist mnist_ablation transfer
+STUDIES := demo-settings uci steps steps-mnist path_errors gaussian mnist mnist_ablation transfer
 # Studies use each other's zoos and flows where their settings are the same.
 STORE := --store=runs/store
 
@@ -12,14 +12,14 @@ STORE := --store=runs/store
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "make STUDY     run a study and write its page in docs/results: $(STUDIES)"
+	@echo "make STUDY     run a study, or STUDY-VARIANT, and write its page in docs/results: $(STUDIES)"
 
 demo: .venv/.demo ## train, sample and compare on breast cancer, into runs/demo
 	$(BIN)/python -m experiments run demo --workdir=runs/demo
 
 $(STUDIES): .venv/.demo
-	$(BIN)/python -m experiments run $@ --workdir=runs/$@ $(STORE)
-	$(BIN)/python -m experiments page $@ --workdir=runs/$@
+	$(BIN)/python -m experiments run $(subst -,:,$@) --workdir=runs/$@ $(STORE)
+	$(BIN)/python -m experiments page $(subst -,:,$@) --workdir=runs/$@
 
 bench: .venv/.demo ## race PyTorch and measure growth, into runs/bench and docs/results/bench.md
 	@$(PIP) torch==2.13.0 geoopt==0.5.1
