@@ -26,7 +26,7 @@ CASES = {
         64,
     ),
     "spd": (SPD(2), covariance, [(-2, 2), (0, 2.5), (0, np.pi)], 32),
-    "so3": (SO3(), rotation, [TURN, (0, np.pi), TURN], 20),
+    "so3": (SO3(), rotation, [TURN, (0, np.pi), TURN], 26),
 }
 
 SPREAD = 0.4  # of the data
