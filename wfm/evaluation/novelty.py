@@ -230,7 +230,7 @@ def ratio_error(
     """
     a, kept = a[jnp.isfinite(a)], jnp.isfinite(b)
     b = b[kept]
-    names, trajectory = np.unique(np.asarray(trajectory)[kept], return_inverse=True)
+    names, owner = np.unique(np.asarray(trajectory)[kept], return_inverse=True)
     n = len(names)
     if len(a) < 2 or n < 2:
         return math.nan
@@ -238,9 +238,7 @@ def ratio_error(
     def draw(key: Key[Array, ""]) -> Float[Array, ""]:
         own, other = jax.random.split(key)
         times = jnp.bincount(jax.random.randint(own, (n,), 0, n), length=n)
-        return jnp.median(jax.random.choice(other, a, a.shape)) / _median_of_many(
-            b, times[trajectory]
-        )
+        return jnp.median(jax.random.choice(other, a, a.shape)) / _median_of_many(b, times[owner])
 
     return float(jax.lax.map(draw, jax.random.split(key, DRAWS)).std(ddof=1))
 
