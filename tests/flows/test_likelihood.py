@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.manifolds.table import CASES, MANIFOLDS
+from tests.manifolds.table import CASES, MANIFOLDS, Jitted
 from wfm.draws import normal_like
 from wfm.fields import MLPField
 from wfm.flows import (
@@ -155,11 +155,6 @@ def divergence_by_geodesics(manifold, velocity, x):
 
 
 @jax.jit
-def _projected(manifold, x):
-    return manifold.project(x)
-
-
-@jax.jit
 def _drawn(manifold):
     return standard(manifold).sample(KEY)
 
@@ -167,7 +162,7 @@ def _drawn(manifold):
 def check_divergence(manifold, velocity, x):
     with jax.enable_x64(True):
         expected = divergence_by_geodesics(
-            manifold, velocity, _projected(manifold, jax.tree.map(lambda a: a.astype(float), x))
+            manifold, velocity, Jitted(manifold).project(jax.tree.map(lambda a: a.astype(float), x))
         )
     _, found = jax.jit(lambda x: Exact()(manifold, velocity, jnp.float32(0), x, None))(x)
     assert abs(found - expected) < 1e-4 * (1 + abs(expected))
