@@ -34,6 +34,11 @@ def test_trees_are_drawn_in_their_shapes_and_types_with_mean_0_and_variance_1(dr
     assert abs((x**2).mean() - 1) <= 4 * ((fourth - 1) / len(x)) ** 0.5 + 1e-3  # and rounding
 
 
+def test_trees_may_hold_nothing():
+    assert normal_like(KEY, {}) == {}
+    assert normal_like(KEY, [jnp.zeros((0, 2))])[0].shape == (0, 2)
+
+
 def test_arrays_of_a_tree_are_independent():
     a, b = normal_like(KEY, (jnp.zeros(2000), jnp.zeros(2000)))
     assert abs((a * b).mean()) < 4 * 2000**-0.5

@@ -38,6 +38,8 @@ def rademacher_like(key: Key[Array, ""], x: PyTree[Array]) -> PyTree[Array]:
 
 def _draw(draw: Callable[..., Array], key: Key[Array, ""], x: PyTree[Array]) -> PyTree[Array]:
     leaves, structure = jax.tree.flatten(x)
+    if not leaves:
+        return x
     stops = np.cumsum([jnp.size(a) for a in leaves])
     all_in_one = draw(key, (stops[-1],), jnp.result_type(*leaves))
     parts = jnp.split(all_in_one, stops[:-1])
