@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import equinox as eqx
 import jax
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
@@ -73,7 +74,12 @@ class Sampling:
 
     def sampler(self, flow: Flow, form: WeightForm) -> Callable[[Key[Array, ""]], Weights]:
         """A function from a key to new networks: one compiled call, on `chunk` at a time."""
-        return jax.jit(partial(self.each, lambda key: form.decode(self._draw(flow, key))))
+
+        @eqx.filter_jit
+        def draw(flow: Flow, key: Key[Array, ""]) -> Weights:
+            return self.each(lambda key: form.decode(self._draw(flow, key)), key)
+
+        return partial(draw, flow)
 
     def trajectories(self, flow: Flow, form: WeightForm, key: Key[Array, ""]) -> Iterator[Weights]:
         """Networks with all grid times along their second axis, `chunk` at a time."""

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from experiments.command import Config
 from experiments.log import MetricsLog, progress_bar
 from experiments.signals import Stopped, StopSignals
 from experiments.store import Store, file_digest
-from wfm.batching import map_batched, take_rows
+from wfm.batching import take_rows
 from wfm.errors import UserError
 from wfm.fields import functional
 from wfm.flows import Flow, FlowMatching
@@ -271,12 +270,14 @@ def train(
 ) -> TrainState:
     """Train from the newest checkpoint; returns the state to use, judged by loss on `unseen`."""
     c = parts.config.training
-    trainer, bind, params = flow_trainer(matching, field, parts.optimizer, **parts.training)
+    trainer, _, params = flow_trainer(matching, field, parts.optimizer, **parts.training)
     state = trainer.init(params, parts.keys["training"])
     checkpoints, metrics = Checkpoints(folder / "checkpoints"), MetricsLog(folder / "metrics.jsonl")
     state = checkpoints.restore(state) or state
     metrics.truncate("step", int(state.step))
-    validate = make_validation(parts, matching, bind, unseen)
+    validation = parts.keys["validation"]
+    rows = jax.random.permutation(validation, len(jax.tree.leaves(unseen)[0]))[:VALIDATION]
+    some = take_rows(unseen, rows)
 
     with (
         StopSignals() as signals,
@@ -288,7 +289,9 @@ def train(
             bar.update(step, f"loss {found['loss']:.4f}")
             loss = None
             if step == c.steps or step % (REPORTS_PER_CHECKPOINT * c.report_every) == 0:
-                found["validation_loss"] = loss = float(validate(state.ema))
+                found["validation_loss"] = loss = float(
+                    trainer.mean_loss(state.ema, some, validation)  # always with the same draws
+                )
             metrics.write(step=step, **found)
             if loss is not None or stopped:
                 # Not judged on a signal: the moment of stopping must not decide which is best.
@@ -307,20 +310,6 @@ def train(
         state = checkpoints.best(state) or state
     checkpoints.close()
     return state
-
-
-def make_validation(parts: Parts, matching: FlowMatching, bind: Callable, unseen: Any) -> Callable:
-    """A function from parameters to the mean loss on `unseen` data, always with the same draws."""
-    key = parts.keys["validation"]
-    rows = jax.random.permutation(key, len(jax.tree.leaves(unseen)[0]))[:VALIDATION]
-
-    @jax.jit
-    def validate(params: Any, some: Any) -> Array:
-        one = lambda example: matching.example_loss(bind(params), *example)  # noqa: E731
-        examples = matching.examples(some, key)
-        return map_batched(one, examples, parts.config.training.microbatch).mean()
-
-    return partial(validate, some=take_rows(unseen, rows))
 
 
 def encode_all(form: WeightForm, weights: Weights) -> Weights:

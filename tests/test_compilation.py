@@ -5,16 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.nnx import Rngs
 from jax.experimental.compilation_cache import compilation_cache
 
 import wfm
 from wfm.compilation import SWITCH
+from wfm.fields import MLPField, RelationalTransformer
 from wfm.flows import FlowMatching, Integrator, TangentNoise
 from wfm.manifolds import Sphere
+from wfm.training import adam, flow_trainer
+from wfm.weights import AsTrained, mlp
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
@@ -103,6 +108,33 @@ PROGRAMS = {
 def test_programs_can_be_kept(name):
     """JAX keeps none that calls back to Python, as checks of values inside it would."""
     assert "callback" not in jax.jit(PROGRAMS[name]).lower(jax.random.key(0)).as_text()
+
+
+NETWORK = mlp(2, 3, 2)
+FORM = AsTrained(NETWORK)
+LIKE = NETWORK.init(jax.random.key(0), "he")
+FIELDS = {
+    "graph": lambda **options: RelationalTransformer(NETWORK, width=4, depth=1, **options),
+    "flat": lambda **options: MLPField(LIKE, width=4, depth=1, **options),
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_runs_that_differ_in_seed_and_zoo_share_their_programs(field):
+    def programs(size, key):
+        unit = dict.fromkeys(LIKE, size)
+        matching = FlowMatching(FORM.manifold(), prior=FORM.prior(size), unit=unit)
+        module = FIELDS[field](unit=unit, rngs=Rngs(key))
+        trainer, bind, params = flow_trainer(matching, module, adam(1e-2, 5), batch_size=2)
+        data = jax.vmap(matching.prior.sample)(jax.random.split(key, 4))
+        state, draw = trainer.init(params, key), eqx.filter_jit(lambda flow, key: flow.sample(key))
+        return [
+            type(trainer).advance.lower(trainer, state, data, 2).as_text(),
+            type(trainer).mean_loss.lower(trainer, params, data, key).as_text(),
+            draw.lower(matching.flow(bind(params)), key).as_text(),
+        ]
+
+    assert programs(1.0, jax.random.key(0)) == programs(2.5, jax.random.key(1))
 
 
 def test_grids_that_do_not_rise_are_refused():

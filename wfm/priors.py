@@ -63,11 +63,11 @@ class WrappedNormal(Prior):
     """
 
     manifold: Manifold
-    std: Any = 1.0
-    mean: Any = 0.0
+    std: Any = eqx.field(converter=jnp.asarray, default=1.0)
+    mean: Any = eqx.field(converter=jnp.asarray, default=0.0)
 
     def __check_init__(self):
-        std, mean = (numbers(jnp.asarray(a)) for a in (self.std, self.mean))
+        std, mean = (numbers(a) for a in (self.std, self.mean))
         if std is not None and not (std.ndim == 0 and 0 < std < math.inf):
             raise UserError(
                 f"std is a standard deviation: it must be finite and must be positive, got {std}"

@@ -33,7 +33,7 @@ def _of(run: Run, name: str, folder: Path) -> Figures:
     weights = sets.of(name)
     disagreement = smallest_disagreement(predictions(network, weights, test.x), _known(run))
     return {
-        "novelty": _novelty(run, name, sets.nearest.distances(weights)),
+        "novelty": _novelty(run, name),
         "disagreement": float(disagreement.mean()),
     }
 
@@ -43,10 +43,10 @@ def _known(run: Run) -> Array:
     return predictions(run.parts.network, run.seen.weights, run.parts.task.test.x)
 
 
-def _novelty(run: Run, name: str, distances: Array) -> Figure:
+def _novelty(run: Run, name: str) -> Figure:
+    distances, unseen = (sets_of(run).distances(which) for which in (name, "held out"))
     if name != "samples":
         return Figure(float(jnp.median(distances)) / float(sets_of(run).unit))
-    unseen = sets_of(run).nearest.distances(sets_of(run).of("held out"))
     key = jax.random.fold_in(run.parts.keys["novelty"], 2)
     error = ratio_error(distances, unseen, run.held_out.trajectory, key)
     return Figure(median_ratio(distances, unseen), error=float(error))

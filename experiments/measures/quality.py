@@ -49,6 +49,7 @@ class Sets:
         }
         self.of = lru_cache(maxsize=None)(lambda name: self.make[name]())
         self.metrics = lru_cache(maxsize=None)(self._metrics)
+        self.distances = lru_cache(maxsize=None)(lambda name: self.nearest.distances(self.of(name)))
 
     @cached_property
     def _few(self) -> Weights:
@@ -67,7 +68,7 @@ class Sets:
     @cached_property
     def unit(self) -> Array:
         """The median distance of held-out networks."""
-        return jnp.median(self.nearest.distances(self.of("held out")))
+        return jnp.median(self.distances("held out"))
 
 
 sets_of = lru_cache(maxsize=1)(Sets)  # shared by all measures of a run

@@ -145,7 +145,7 @@ UNSAVED = {
     ),
     "many flows": (
         jax.tree.map(lambda a: jnp.stack([a, a]), FLOW),
-        "the parameters are not those of a MLPField",
+        "flow.field.module cannot be saved: it is many fields, stacked; save them one by one",
     ),
 }
 
@@ -260,5 +260,5 @@ def test_arrays_are_under_their_places(tmp_path):
     FLOW.save(tmp_path / "flow")
     arrays = load_file(tmp_path / "flow" / "parameters.safetensors")
     assert "flow.field.params.layers/0/kernel/value" in arrays
-    n = sum(a.size for a in jax.tree.leaves(FLOW))
+    n = sum(a.size for a in jax.tree.leaves(FLOW.field.params))
     assert sum(np.size(a) for a in arrays.values()) == n

@@ -15,7 +15,16 @@ from wfm.batching import take_rows
 from wfm.checks import check_count
 from wfm.draws import normal
 from wfm.evaluation.finite import finite_rows, only_where, warn_of
-from wfm.weights import Matching, WeightForm, WeightMatching, Weights, align, align_all, in_chunks
+from wfm.weights import (
+    Matching,
+    WeightForm,
+    WeightMatching,
+    Weights,
+    WeightSpec,
+    align,
+    align_all,
+    in_chunks,
+)
 
 CANDIDATES = 32
 DRAWS = 1000  # of a bootstrap
@@ -182,12 +191,16 @@ def _of_pairs(
     n = len(next(iter(weights.values())))
     partner = (jnp.arange(n) + jax.random.randint(key, (n,), 1, max(n, 2))) % n
 
-    def pair(a: Weights, b: Weights, key: Key[Array, ""]) -> Weights:
-        a, b = form.encode(a), form.encode(b)
-        return form.decode(child(a, align(form.spec, a, b), key))
-
+    a = _encode_all(form, weights)
+    b = _aligned_to(form.spec, a, take_rows(a, partner))
     keys = jax.random.split(jax.random.fold_in(key, 1), n)
-    return jax.jit(jax.vmap(pair))(weights, take_rows(weights, partner), keys)
+    return jax.jit(jax.vmap(lambda a, b, key: form.decode(child(a, b, key))))(a, b, keys)
+
+
+@partial(jax.jit, static_argnums=0)
+def _aligned_to(spec: WeightSpec, references: Weights, points: Weights) -> Weights:
+    """Each of the stacked points, aligned to its own reference."""
+    return jax.vmap(partial(align, spec))(references, points)
 
 
 def smallest_disagreement(

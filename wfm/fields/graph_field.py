@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from wfm.errors import UserError
 from wfm.fields.embedding import TimeEmbedding
+from wfm.fields.functional import Constant
 from wfm.fields.graph import Block, Edges, Nodes, WeightGraph
 from wfm.weights import Group, Weights, WeightSpec
 
@@ -61,7 +62,7 @@ class GraphField(nnx.Module):
             )
         own = tuple(name for name in spec.groups if name in own)
         self.graph = graph = self.graph_of(spec, fold)
-        self.unit = tuple((unit or {}).items())
+        self.unit = _unit(spec, unit)
         self.width, self.depth = width, depth
         self.own_embedding = own
         self.dtype = jnp.dtype(dtype)
@@ -91,8 +92,9 @@ class GraphField(nnx.Module):
         )
 
     def __call__(self, t: Float[Array, ""], x: Weights) -> Weights:
-        unit, graph = dict(self.unit), self.graph
-        scaled = {name: a / unit.get(name, 1.0) for name, a in x.items()}
+        graph = self.graph
+        unit = dict(zip(graph.spec.arrays, self.unit[...], strict=True))
+        scaled = {name: a / unit[name].astype(a.dtype) for name, a in x.items()}
         raw_nodes, raw_edges = graph.read(scaled)
         time = self.time(t)
         nodes = graph.pack_nodes(
@@ -107,7 +109,7 @@ class GraphField(nnx.Module):
             {g: head(n[g], raw_nodes[g], time) for g, head in self.node_heads.items()},
             {b: self.edge_heads[_name(b)](e[b], raw_edges[b], time) for b in self.edge_blocks},
         )
-        return {name: a * unit.get(name, 1.0) for name, a in out.items()}
+        return {name: a * unit[name].astype(a.dtype) for name, a in out.items()}
 
     def _through_layers(self, nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
         # A loop, because a scan would copy all that the gradient needs into stacked arrays.
@@ -128,7 +130,7 @@ class GraphField(nnx.Module):
             "depth": self.depth,
             "fold": self.graph.fold,
             "own_embedding": self.own_embedding,
-            "unit": dict(self.unit),
+            "unit": dict(zip(self.graph.spec.arrays, self.unit.numbers(), strict=True)),
             "dtype": self.dtype.name,
         }
 
@@ -144,7 +146,13 @@ class GraphField(nnx.Module):
             arrays=dict(arrays),
             activations=_unknown,
         )
-        return nnx.eval_shape(lambda: cls(spec, rngs=nnx.Rngs(0), **options))
+        field = nnx.eval_shape(lambda: cls(spec, rngs=nnx.Rngs(0), **options))
+        field.unit = _unit(spec, options.get("unit"))
+        return field
+
+
+def _unit(spec: WeightSpec, unit: Mapping[str, float] | None) -> Constant:
+    return Constant(jnp.array([(unit or {}).get(name, 1.0) for name in spec.arrays]))
 
 
 def _unknown(weights: Weights, x: Array) -> dict[str, Array]:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from wfm.errors import UserError
 from wfm.fields.embedding import FREQUENCIES, fourier_features
+from wfm.fields.functional import Constant
 from wfm.manifolds import Point
 
 
@@ -37,9 +38,7 @@ class MLPField(nnx.Module):
         rngs: nnx.Rngs,
     ):
         flat, self.unravel = ravel_pytree(like)
-        unit = jax.tree.map(lambda a: 1.0, like) if unit is None else unit
-        # Leaves and their structure, because everything but parameters must have a hash.
-        self.unit = tuple(map(float, jax.tree.leaves(unit)))
+        self.unit = _unit(like, unit)
         self.structure = jax.tree.structure(like)
         self.shapes = tuple((jnp.shape(a), jnp.result_type(a).name) for a in jax.tree.leaves(like))
         self.width, self.depth = width, depth
@@ -51,7 +50,8 @@ class MLPField(nnx.Module):
         self.gate = None if coordinates else gate(2 * FREQUENCIES, flat.size)
 
     def __call__(self, t: Float[Array, ""], x: Point) -> Point:
-        unit = self.structure.unflatten(self.unit)
+        unit = self.structure.unflatten(self.unit[...])
+        unit = jax.tree.map(lambda u, a: u.astype(a.dtype), unit, x)
         flat, _ = ravel_pytree(jax.tree.map(jnp.divide, x, unit))
         time = fourier_features(t)
         h = jnp.concatenate([self.coordinates(flat), time])
@@ -65,10 +65,9 @@ class MLPField(nnx.Module):
         if self.coordinates is not _as_they_are:
             raise UserError("the coordinates of an MLPField are code")
         shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in self.shapes]
-        unflatten = self.structure.unflatten
         return {
-            "like": unflatten(shapes),
-            "unit": unflatten(self.unit),
+            "like": self.structure.unflatten(shapes),
+            "unit": self.structure.unflatten(self.unit.numbers()),
             "width": self.width,
             "depth": self.depth,
         }
@@ -81,7 +80,14 @@ class MLPField(nnx.Module):
             zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
             return cls(zeros, rngs=nnx.Rngs(0), **options)
 
-        return nnx.eval_shape(make)
+        field = nnx.eval_shape(make)
+        field.unit = _unit(like, options.get("unit"))
+        return field
+
+
+def _unit(like: PyTree, unit: PyTree[float] | None) -> Constant:
+    unit = jax.tree.map(lambda a: 1.0, like) if unit is None else unit
+    return Constant(jnp.array(jax.tree.leaves(unit), float))
 
 
 def _as_they_are(flat: Array) -> Array:

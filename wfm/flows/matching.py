@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from wfm.flows.coupling import Coupling, Independent
@@ -58,7 +59,7 @@ class FlowMatching(eqx.Module):
         self.coupling = coupling or Independent()
         self.time = time or BetaTime()
         self.prediction = prediction or X1Prediction()
-        self.unit = unit
+        self.unit = jax.tree.map(jnp.asarray, unit)  # arrays: no new program for other data
 
     def flow(self, field: Field) -> Flow:
         """The flow that follows `field`."""

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
 
 from wfm.manifolds import Manifold, Point, Tangent
 from wfm.manifolds.base import Scalar
 
 SMALLEST_REMAINING_TIME = 1e-7
 
-Unit = PyTree[float] | None
+Unit = PyTree[ArrayLike] | None
 
 
 class Spaces(NamedTuple):
@@ -110,5 +110,5 @@ class VelocityPrediction(Prediction):
 
 def _squared_norm(manifold: Manifold, x: Point, v: Tangent, unit: Unit) -> Scalar:
     if unit is not None:
-        v = jax.tree.map(lambda part, size: part / size, v, unit)
+        v = jax.tree.map(lambda part, size: part / jnp.asarray(size, part.dtype), v, unit)
     return manifold.inner(x, v, v)

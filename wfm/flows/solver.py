@@ -81,6 +81,9 @@ class GeodesicRungeKutta(diffrax.AbstractItoSolver):
     ) -> tuple[Any, Any, dict[str, Any], None, diffrax.RESULTS]:
         control = terms.contr(t0, t1)
         n = len(self.tableau.b)
+        if n == 1:  # the slope at y0 itself, where the derivative of the logarithm is the identity
+            y1 = self.manifold.exp(y0, terms.vf_prod(t0, y0, args, control))
+            return y1, None, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
 
         def stage(slopes: Any, row: Any):
             i, weights, node = row

@@ -18,6 +18,7 @@ from wfm.errors import UserError
 from wfm.fields import Bound, functional
 from wfm.flows import Flow, FlowMatching
 from wfm.manifolds import Manifold, Point
+from wfm.manifolds.base import Scalar
 from wfm.training.trainer import Trainer, check_rows, muon
 
 OFF = 1e-2  # relative distance from a manifold that rounding cannot explain
@@ -35,12 +36,19 @@ def flow_trainer(
     Before training it checks that the data are points that can be learned (`check_points`).
     """
     bind, params = functional(module)
-
-    def loss(params: Any, example: Any) -> jax.Array:
-        return matching.example_loss(bind(params), *example)
-
     options = {"check": partial(check_points, matching)} | options
-    return Trainer(loss, optimizer, matching.examples, **options), bind, params
+    trainer = Trainer(FieldLoss(matching, bind), optimizer, matching.examples, **options)
+    return trainer, bind, params
+
+
+class FieldLoss(eqx.Module):
+    """The loss of one example, as a function of a field's parameters."""
+
+    matching: FlowMatching
+    bind: Callable[[Any], Bound]
+
+    def __call__(self, params: Any, example: Any) -> Scalar:
+        return self.matching.example_loss(self.bind(params), *example)
 
 
 def learn(

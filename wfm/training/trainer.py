@@ -1,6 +1,5 @@
 """Training loops: each call of a compiled scan takes many steps, with data on the device."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as muon_and_adam
 
-from wfm.batching import batched, take_rows
+from wfm.batching import batched, map_batched, take_rows
 from wfm.checks import all_finite, check_count, non_finite_rows, some
 from wfm.devices import mean_over, replicate
 from wfm.errors import UserError
@@ -62,8 +61,7 @@ def _with_keys(batch: PyTree, key: Key[Array, ""]) -> PyTree:
     return batch, jax.random.split(key, len(jax.tree.leaves(batch)[0]))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trainer:
+class Trainer(eqx.Module):
     """Minimises the mean of `loss(parameters, example)` over random batches of stacked `data`.
 
     `examples`: maps a batch and a key to stacked examples; by default `(row, key)` for each row.
@@ -72,6 +70,9 @@ class Trainer:
     gradient is computed at a time; it changes memory and CPU cache use, but not the gradient. The
     default is a device's whole share. `mesh`: devices that share each batch. `check`: raises
     `UserError`, before the first step, for data that cannot be learned from.
+
+    Arrays in `loss` and `examples`, if these are pytrees, are arguments of the compiled program:
+    losses that differ in them alone share it.
     """
 
     loss: Callable[[Params, PyTree], Array]
@@ -80,10 +81,10 @@ class Trainer:
     batch_size: int = 64
     ema_decay: float = 0.999
     microbatch: int | None = None
-    mesh: Mesh | None = None
-    check: Callable[[PyTree], None] = check_rows
+    mesh: Mesh | None = eqx.field(static=True, default=None)
+    check: Callable[[PyTree], None] = eqx.field(static=True, default=check_rows)
 
-    def __post_init__(self):
+    def __check_init__(self):
         check_count("batch_size", self.batch_size)
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
@@ -108,12 +109,18 @@ class Trainer:
         opt_state = self.optimizer.init(params)
         return TrainState(jnp.zeros((), jnp.int32), params, params, opt_state, key)
 
-    @partial(jax.jit, static_argnums=(0, 3))
+    @eqx.filter_jit
     def advance(
         self, state: TrainState, data: PyTree, n_steps: int
     ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
         """Take `n_steps` steps in one computation; also return losses and gradient norms."""
         return jax.lax.scan(lambda s, _: self._step(s, data), state, length=n_steps)
+
+    @eqx.filter_jit
+    def mean_loss(self, params: Params, data: PyTree, key: Key[Array, ""]) -> Float[Array, ""]:
+        """The mean loss of the examples made from all `data`."""
+        examples = self.examples(data, key)
+        return map_batched(partial(self.loss, params), examples, self._microbatch).mean()
 
     def _step(self, state: TrainState, data: PyTree) -> tuple[TrainState, dict[str, Array]]:
         key, examples = self._draw(state.key, data)
