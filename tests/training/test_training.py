@@ -134,6 +134,28 @@ def test_resuming_from_a_checkpoint_gives_the_same_bits(tmp_path):
     chex.assert_trees_all_equal(plain(whole), plain(resumed))
 
 
+class Counted(MLPField):
+    """A field that knows how often it was traced."""
+
+    traces = 0
+
+    def __call__(self, t, x):
+        Counted.traces += 1
+        return super().__call__(t, x)
+
+
+def test_learning_again_from_other_data_traces_and_compiles_nothing():
+    def losses(seed, scale):
+        matching = FlowMatching(Euclidean((2,)), prior=standard(Euclidean((2,)), scale), unit=scale)
+        field = Counted(jnp.ones(2), width=4, depth=1, unit=scale, rngs=Rngs(seed))
+        return learn(matching, field, scale * DATA, jax.random.key(seed), steps=2)[1]
+
+    before = losses(0, 1.0)
+    traces = Counted.traces
+    assert losses(1, 3.0) != before
+    assert Counted.traces == traces > 0
+
+
 @pytest.mark.slow
 def test_training_in_half_precision_is_as_good():
     """Over the last steps; both see the same batches, times and noise."""

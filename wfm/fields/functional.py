@@ -1,7 +1,6 @@
 """Turning an NNX module into a pure function of its parameters."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -70,4 +69,4 @@ def functional(module: nnx.Module) -> tuple[Callable[[PyTree], Bound], PyTree]:
     `bind` is a pytree, whose leaves are the module's constants.
     """
     definition, params, constants = nnx.split(module, nnx.Param, ...)
-    return jax.tree_util.Partial(partial(Bound, definition), constants), params
+    return jax.tree_util.Partial(Bound, definition, constants), params

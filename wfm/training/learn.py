@@ -1,7 +1,6 @@
 """Training a field for a flow, in one call."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -36,7 +35,7 @@ def flow_trainer(
     Before training it checks that the data are points that can be learned (`check_points`).
     """
     bind, params = functional(module)
-    options = {"check": partial(check_points, matching)} | options
+    options = {"check": jax.tree_util.Partial(check_points, matching)} | options
     trainer = Trainer(FieldLoss(matching, bind), optimizer, matching.examples, **options)
     return trainer, bind, params
 

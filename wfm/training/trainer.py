@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import equinox as eqx
 import jax
@@ -71,8 +71,8 @@ class Trainer(eqx.Module):
     default is a device's whole share. `mesh`: devices that share each batch. `check`: raises
     `UserError`, before the first step, for data that cannot be learned from.
 
-    Arrays in `loss` and `examples`, if these are pytrees, are arguments of the compiled program:
-    losses that differ in them alone share it.
+    If `loss` and `examples` are pytrees, their arrays are arguments of the compiled program, which
+    trainers that are equal apart from arrays share.
     """
 
     loss: Callable[[Params, PyTree], Array]
@@ -82,7 +82,7 @@ class Trainer(eqx.Module):
     ema_decay: float = 0.999
     microbatch: int | None = None
     mesh: Mesh | None = eqx.field(static=True, default=None)
-    check: Callable[[PyTree], None] = eqx.field(static=True, default=check_rows)
+    check: Callable[[PyTree], None] = check_rows
 
     def __check_init__(self):
         check_count("batch_size", self.batch_size)
@@ -211,11 +211,13 @@ class Trainer(eqx.Module):
         return "lower the learning rate"
 
 
+@lru_cache
 def adam(learning_rate: float, steps: int) -> optax.GradientTransformation:
     """Adam with clipped gradients, a linear warm-up and cosine decay over `steps`."""
     return _clipped(optax.adam(_schedule(learning_rate, steps)))
 
 
+@lru_cache  # so that trainers of equal settings are equal
 def muon(learning_rate: float, steps: int) -> optax.GradientTransformation:
     """Muon (Jordan 2024) for kernels and Nadam for the rest, clipped and scheduled like `adam`.
 
