@@ -54,6 +54,11 @@ class Uniform(Prior):
         return -self.manifold.log_total_volume()
 
 
+def _float(a: Any) -> Array:
+    """An array, so that other values need no other program."""
+    return jnp.asarray(a, jnp.result_type(float, a))
+
+
 class WrappedNormal(Prior):
     """exp_o(`mean` + `std` z), with z standard normal in the tangent space at the origin o.
 
@@ -63,8 +68,8 @@ class WrappedNormal(Prior):
     """
 
     manifold: Manifold
-    std: Any = eqx.field(converter=jnp.asarray, default=1.0)
-    mean: Any = eqx.field(converter=jnp.asarray, default=0.0)
+    std: Any = eqx.field(converter=_float, default=1.0)
+    mean: Any = eqx.field(converter=_float, default=0.0)
 
     def __check_init__(self):
         std, mean = (numbers(a) for a in (self.std, self.mean))
