@@ -69,7 +69,7 @@ def training(batch: int, microbatch: int, steps: int = 1, **setting: Any) -> Fig
     return {
         "seconds": {name: s if name == "first" else s / steps for name, s in seconds.items()},
         "peak_mb": peak_mb(),
-        "buffers_mb": _buffers_mb(Trainer.advance.lower(trainer, state, data, steps)),
+        "buffers_mb": _buffers_mb(Trainer.advance.lower(trainer, state, data, steps).lowered),
         "weights": s.spec.n_weights,
         "product_flops": product_flops(lambda state: whole.advance(state, data, 1), state),
         "matmul_rate": matmul_rate(),

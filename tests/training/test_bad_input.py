@@ -24,14 +24,15 @@ MATCHING = FlowMatching(FORM.manifold())
 KEY = jax.random.key(0)
 WEIGHTS = jax.jit(jax.vmap(AsTrained(NETWORK).prior(0.5).sample))(jax.random.split(KEY, 5))
 POINTS = jax.jit(jax.vmap(FORM.encode))(WEIGHTS)
-ONE = jax.tree.map(lambda a: a[0], POINTS)
+changed = jax.jit(jax.tree.map, static_argnums=0)
+ONE = changed(lambda a: a[0], POINTS)
 FIELD = MLPField(ONE, width=2, depth=1, rngs=Rngs(0))
 SAME = Canonical(NETWORK, "euclidean")  # whose points have the arrays of the weights
 
 
 def with_row(row, value):
     """The points, with a number in a row of each array."""
-    return jax.tree.map(lambda a: a.at[row].set(value), POINTS)
+    return changed(lambda a: a.at[row].set(value), POINTS)
 
 
 BAD_POINTS = {
@@ -39,7 +40,7 @@ BAD_POINTS = {
     "infinite": (MATCHING, with_row(0, jnp.inf), "the data are NaN or infinite in 1 rows (0)"),
     "ten times": (
         MATCHING,
-        jax.tree.map(lambda a: 10 * a, POINTS),
+        changed(lambda a: 10 * a, POINTS),
         "the data are off the manifold in 5 of 5 rows (0, 1, 2, 3, 4), by up to 0.9 of their size",
     ),
     "one off": (
@@ -64,7 +65,7 @@ BAD_POINTS = {
     ),
     "another axis": (
         MATCHING,
-        jax.tree.map(lambda a: a[None], POINTS),
+        changed(lambda a: a[None], POINTS),
         "the data['dense1.bias'] have shape (1, 5, 3); stacked points have (n, 3)",
     ),
     "unequal numbers": (
@@ -72,10 +73,10 @@ BAD_POINTS = {
         POINTS | {"log_scale": POINTS["log_scale"][:3]},
         "data must be stacked arrays of equally many rows, at least one, got 3, 5",
     ),
-    "none": (MATCHING, jax.tree.map(lambda a: a[:0], POINTS), "at least one, got 0"),
+    "none": (MATCHING, changed(lambda a: a[:0], POINTS), "at least one, got 0"),
     "whole numbers": (
         MATCHING,
-        jax.tree.map(lambda a: a.astype(int), POINTS),
+        changed(lambda a: a.astype(int), POINTS),
         "the data['dense1.bias'] are int32; give floating-point numbers",
     ),
     "no pairs": (
@@ -85,7 +86,7 @@ BAD_POINTS = {
     ),
     "pairs of which one is off": (
         FlowMatching(FORM.manifold(), coupling=Paired()),
-        (jax.tree.map(lambda a: 2 * a, POINTS), POINTS),
+        (changed(lambda a: 2 * a, POINTS), POINTS),
         "x₀ of the data are off the manifold in 5 of 5 rows",
     ),
     "out of the ball": (

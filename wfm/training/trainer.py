@@ -118,7 +118,7 @@ class Trainer(eqx.Module):
 
     @eqx.filter_jit
     def mean_loss(self, params: Params, data: PyTree, key: Key[Array, ""]) -> Float[Array, ""]:
-        """The mean loss of the examples made from all `data`."""
+        """The mean loss of the examples made from all `data`, a microbatch at a time."""
         examples = self.examples(data, key)
         return map_batched(partial(self.loss, params), examples, self._microbatch).mean()
 
