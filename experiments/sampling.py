@@ -1,6 +1,5 @@
 """Drawing networks from a trained flow, as `config.sampling` specifies."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -38,8 +37,7 @@ GUIDANCE_RATES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampling:
+class Sampling(eqx.Module):
     """Solver, grid, noise, and guidance by the loss on mini-batches of training data."""
 
     integrator: Integrator
@@ -49,7 +47,7 @@ class Sampling:
     at_end_point: bool
     networks: int
     chunk: int
-    mesh: Mesh | None
+    mesh: Mesh | None = eqx.field(static=True)
 
     @classmethod
     def of(
@@ -74,12 +72,7 @@ class Sampling:
 
     def sampler(self, flow: Flow, form: WeightForm) -> Callable[[Key[Array, ""]], Weights]:
         """A function from a key to new networks: one compiled call, on `chunk` at a time."""
-
-        @eqx.filter_jit
-        def draw(flow: Flow, key: Key[Array, ""]) -> Weights:
-            return self.each(lambda key: form.decode(self._draw(flow, key)), key)
-
-        return partial(draw, flow)
+        return partial(_draw, self, flow, form)
 
     def trajectories(self, flow: Flow, form: WeightForm, key: Key[Array, ""]) -> Iterator[Weights]:
         """Networks with all grid times along their second axis, `chunk` at a time."""
@@ -100,12 +93,19 @@ class Sampling:
 
         return spread(some, self.mesh)(jax.random.split(key, self.networks))
 
-    def _draw(self, flow: Flow, key: Key[Array, ""]) -> Weights:
-        return self.guided(flow, key).sample(key, self.integrator, self.noise)
-
     def guided(self, flow: Flow, key: Key[Array, ""]) -> Flow:
         """The flow of one network, with its own mini-batches."""
         if not self.guidance:
             return flow
         key = jax.random.fold_in(key, 2)
         return flow.guided(self.objective, self.guidance, key, self.at_end_point)
+
+
+@eqx.filter_jit
+def _draw(how: Sampling, flow: Flow, form: WeightForm, key: Key[Array, ""]) -> Weights:
+    """Networks from `flow`; it and the data that guide are arguments of the program."""
+
+    def one(key: Key[Array, ""]) -> Weights:
+        return form.decode(how.guided(flow, key).sample(key, how.integrator, how.noise))
+
+    return how.each(one, key)

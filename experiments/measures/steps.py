@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -20,7 +21,7 @@ from experiments.command import Config, choose
 from experiments.measures.base import Point
 from experiments.measures.quality import judge, train_on
 from experiments.records import Figures
-from experiments.sampling import GUIDANCE_RATES, SOLVERS
+from experiments.sampling import GUIDANCE_RATES, SOLVERS, Sampling
 from experiments.stages import Run
 from wfm.errors import UserError
 from wfm.flows import Flow, Integrator, MakeSolver
@@ -101,15 +102,20 @@ def _scale(config: Config, guidance: float, steps: ArrayLike) -> Callable[[Array
 @lru_cache(maxsize=16)
 def _sampler(run: Run, solver: str, guidance: float) -> Callable[[Key[Array, ""], int], Weights]:
     """A function from a key and a number of steps to new networks, compiled once."""
-    how, trained = run.parts.sampling, run.trained.flow
 
-    def one(key: Key[Array, ""], steps: Array) -> Weights:
+    @eqx.filter_jit
+    def draw(how: Sampling, trained: Flow, key: Key[Array, ""], steps: Array) -> Weights:
         scale = _scale(run.config, guidance, steps) if guidance else 0.0
-        flow = dataclasses.replace(how, guidance=scale).guided(trained, key)
-        point = sample_in_steps(flow, key, SOLVERS[solver], steps)
-        return run.parts.form.decode(point)
+        guided = dataclasses.replace(how, guidance=scale).guided
 
-    return jax.jit(lambda key, steps: how.each(lambda k: one(k, steps), key))
+        def one(key: Key[Array, ""]) -> Weights:
+            point = sample_in_steps(guided(trained, key), key, SOLVERS[solver], steps)
+            return run.parts.form.decode(point)
+
+        return how.each(one, key)
+
+    how, trained = run.parts.sampling, run.trained.flow
+    return lambda key, steps: draw(how, trained, key, jnp.asarray(steps))
 
 
 def sample_in_steps(flow: Flow, key: Key[Array, ""], solver: MakeSolver, steps: Array) -> Place:
