@@ -14,6 +14,7 @@ from flax.nnx import Rngs
 from jax.experimental.compilation_cache import compilation_cache
 
 import wfm
+from tests.cases import cases
 from wfm.compilation import SWITCH
 from wfm.fields import MLPField, RelationalTransformer
 from wfm.flows import FlowMatching, Integrator, TangentNoise
@@ -41,6 +42,7 @@ def outcome(**env):
     return result.stdout
 
 
+@pytest.mark.slow
 def test_a_second_run_finds_what_the_first_compiled_and_ends_with_the_same_bits(tmp_path):
     # The folder that no variable names lies below the user's cache.
     first = outcome(XDG_CACHE_HOME=str(tmp_path), HOME=str(tmp_path), LOCALAPPDATA=str(tmp_path))
@@ -119,12 +121,12 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize("field", FIELDS)
-def test_runs_that_differ_in_seed_and_zoo_share_their_programs(field):
+@pytest.mark.parametrize("make", cases(FIELDS, often=("flat",)))
+def test_runs_that_differ_in_seed_and_zoo_share_their_programs(make):
     def programs(size, key):
         unit = dict.fromkeys(LIKE, size)
         matching = FlowMatching(FORM.manifold(), prior=FORM.prior(size), unit=unit)
-        module = FIELDS[field](unit=unit, rngs=Rngs(key))
+        module = make(unit=unit, rngs=Rngs(key))
         trainer, bind, params = flow_trainer(matching, module, adam(1e-2, 5), batch_size=2)
         data = jax.vmap(matching.prior.sample)(jax.random.split(key, 4))
         state, draw = trainer.init(params, key), eqx.filter_jit(lambda flow, key: flow.sample(key))

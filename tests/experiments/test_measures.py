@@ -169,6 +169,7 @@ def test_novelty_is_asked_of_networks_for_the_own_task_and_width(lab_of):
     assert sets_of(lab.run).unit > 0
 
 
+@pytest.mark.slow
 def test_units_of_a_wider_network_are_those_of_its_prior(lab_of):
     lab = lab_of(transfer={"widths": (12,)})
     own, (wide,) = lab.own, lab.wide

@@ -54,6 +54,7 @@ def test_tangent_noise_adds_its_variance_at_each_step_of_its_window(noise, noisy
     assert (move(KEY) != move(jax.random.key(1))).any()
 
 
+@pytest.mark.slow
 def test_tangent_noise_on_a_sphere_is_brownian_motion():
     """E[x · x₀] after diffusion by total variance s per direction on S² is exp(-s)."""
     sphere, n = Sphere((3,)), 200

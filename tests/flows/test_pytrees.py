@@ -92,6 +92,7 @@ def test_devices_share_a_flow_and_divide_keys(make):
     chex.assert_trees_all_close(jax.jit(shared)(flow, keys), jax.jit(draw)(flow, keys), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_plain_functions_and_what_closes_over_arrays():
     plane, x0 = Euclidean((2,)), jnp.array([1.0, -2.0])
     integrate = jax.jit(lambda flow, x: flow.integrate(x, Integrator(1)))

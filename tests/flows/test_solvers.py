@@ -145,6 +145,7 @@ def test_points_stay_on_spheres_for_512_steps(solver, noise):
     assert abs(jnp.linalg.norm(x["last"]) - 2**0.5) < 1e-5
 
 
+@pytest.mark.slow
 def test_adaptive_steps_on_a_product_and_in_flat_space():
     control = diffrax.PIDController(rtol=1e-5, atol=1e-6)
     x0, exact = start_and_end()

@@ -179,6 +179,7 @@ def test_likelihoods_of_802_narrow_dimensions_and_their_errors():
     assert abs(jax.jit(lambda x: flow.log_prob(x))(x) - exact) < 0.05
 
 
+@pytest.mark.slow
 def test_densities_of_steps_that_are_refused():
     flow = Flow(Euclidean((3,)), lambda t, x: -1.9 * x, prediction=VelocityPrediction())
     adaptive = Integrator(4, tsit5, controller=diffrax.PIDController(1e-3, 1e-3))

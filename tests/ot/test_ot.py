@@ -132,6 +132,7 @@ def converged(score, temperature):
     return u[:, None] * kernel * v[None]
 
 
+@pytest.mark.slow
 def test_derivatives_by_scores_and_temperature_are_differences_of_converged_plans():
     n, step = 5, 1e-5
     score, target, way = (scores(n, s).astype(float) for s in range(3))

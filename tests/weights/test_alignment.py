@@ -164,6 +164,7 @@ def test_the_losses_on_the_way_are_lowered(objective):
     assert after < loss(teacher) + 0.1 * (before - loss(teacher))
 
 
+@pytest.mark.slow
 def test_aligning_to_partners_equals_aligning_each():
     spec = NETWORKS["mlp"][0]
     pairs = [(weights(spec, i), weights(spec, i + 10)) for i in range(5)]

@@ -176,6 +176,7 @@ def test_spheres_of_dimension_0_are_signs(spec):
     check_around(canonical(spec), weights(spec, 0), inputs((spec.groups["in"].size,)), True, 1e-5)
 
 
+@pytest.mark.slow
 def test_flows_over_narrow_and_dead_networks():
     """A sign into each neuron of the first layer, one of them dead, and one for the last kernel."""
     spec = mlp(1, 2, 1, 2)

@@ -44,7 +44,7 @@ WAYS = {
     f"{at_once} at once, devices {devices}": (at_once, devices)
     for at_once, devices in [(1, None), (3, None), (99, None), (6, 1), (3, 8), (99, 8)]
 }
-OFTEN = ("3 at once, devices 8",)
+OFTEN = ("3 at once, devices None",)
 
 
 @pytest.mark.parametrize(("at_once", "devices"), cases(WAYS, OFTEN))
