@@ -66,10 +66,11 @@ def training(batch: int, microbatch: int, steps: int = 1, **setting: Any) -> Fig
     state, data = replicate((trainer.init(params, KEY), s.networks(batch)), s.mesh)
     seconds = timed(lambda: jax.block_until_ready(trainer.advance(state, data, steps)))
     whole = Trainer(trainer.loss, trainer.optimizer, trainer.examples, batch)
+    advance: Any = Trainer.advance
     return {
         "seconds": {name: s if name == "first" else s / steps for name, s in seconds.items()},
         "peak_mb": peak_mb(),
-        "buffers_mb": _buffers_mb(Trainer.advance.lower(trainer, state, data, steps).lowered),
+        "buffers_mb": _buffers_mb(advance.lower(trainer, state, data, steps).lowered),
         "weights": s.spec.n_weights,
         "product_flops": product_flops(lambda state: whole.advance(state, data, 1), state),
         "matmul_rate": matmul_rate(),
