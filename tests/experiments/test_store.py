@@ -277,7 +277,7 @@ def test_the_lock_of_a_killed_process_is_free_and_what_it_has_begun_stays(places
     wait_for(log.exists, process)
     begun = Store(kept).place("zoo", {"seed": 0})
     begun = begun.with_name(f"{begun.name}.begun")
-    wait_for((begun / "output").exists, process)
+    wait_for(lambda: (begun / "output").exists() and (begun / "output").read_text(), process)
     process.kill()
     process.communicate()
     found = []
