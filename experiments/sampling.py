@@ -76,14 +76,9 @@ class Sampling(eqx.Module):
 
     def trajectories(self, flow: Flow, form: WeightForm, key: Key[Array, ""]) -> Iterator[Weights]:
         """Networks with all grid times along their second axis, `chunk` at a time."""
-
-        def way(key: Key[Array, ""]) -> Weights:
-            points = self.guided(flow, key).trajectory(key, self.integrator, self.noise)
-            return jax.vmap(form.decode)(points)
-
-        compiled, keys = jax.jit(jax.vmap(way)), jax.random.split(key, self.networks)
+        keys = jax.random.split(key, self.networks)
         for start in range(0, self.networks, self.chunk):
-            yield compiled(keys[start : start + self.chunk])
+            yield _ways(self, flow, form, keys[start : start + self.chunk])
 
     def each(self, one: Callable[[Key[Array, ""]], Weights], key: Key[Array, ""]) -> Weights:
         """`one` for each network, `chunk` at a time on each device."""
@@ -109,3 +104,14 @@ def _draw(how: Sampling, flow: Flow, form: WeightForm, key: Key[Array, ""]) -> W
         return form.decode(how.guided(flow, key).sample(key, how.integrator, how.noise))
 
     return how.each(one, key)
+
+
+@eqx.filter_jit
+def _ways(how: Sampling, flow: Flow, form: WeightForm, keys: Key[Array, " n"]) -> Weights:
+    """All grid times of networks from `flow`, with the same arguments."""
+
+    def one(key: Key[Array, ""]) -> Weights:
+        points = how.guided(flow, key).trajectory(key, how.integrator, how.noise)
+        return jax.vmap(form.decode)(points)
+
+    return jax.vmap(one)(keys)
