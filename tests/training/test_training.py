@@ -156,6 +156,13 @@ def test_learning_again_from_other_data_traces_and_compiles_nothing():
     assert Counted.traces == traces > 0
 
 
+def test_optimizers_of_equal_settings_are_one_and_rates_may_be_arrays(as_in_use):
+    rate = np.float32(0.125)
+    assert adam(0.125, 20) is adam(rate, 20) is adam(jnp.asarray(rate), 20) is not muon(0.125, 20)
+    with pytest.raises(ValueError, match="steps must be a whole number"):
+        adam(0.125, 20.0)  # type: ignore
+
+
 @pytest.mark.slow
 def test_training_in_half_precision_is_as_good():
     """Over the last steps; both see the same batches, times and noise."""

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
+from typing import SupportsFloat
 
 import equinox as eqx
 import jax
@@ -211,13 +212,30 @@ class Trainer(eqx.Module):
         return "lower the learning rate"
 
 
-@lru_cache
+def _shared(
+    make: Callable[[float, int], optax.GradientTransformation],
+) -> Callable[[SupportsFloat, int], optax.GradientTransformation]:
+    """`make`, checked, and one result for equal settings: trainers of equal settings are equal."""
+    made = lru_cache(make)
+
+    @wraps(make)
+    def checked(learning_rate: SupportsFloat, steps: int) -> optax.GradientTransformation:
+        check_count("steps", steps, least=0)
+        rate = float(learning_rate)
+        if not 0 < rate < math.inf:
+            raise UserError(f"the learning rate must be positive, got {learning_rate}")
+        return made(rate, int(steps))
+
+    return checked
+
+
+@_shared
 def adam(learning_rate: float, steps: int) -> optax.GradientTransformation:
     """Adam with clipped gradients, a linear warm-up and cosine decay over `steps`."""
     return _clipped(optax.adam(_schedule(learning_rate, steps)))
 
 
-@lru_cache  # so that trainers of equal settings are equal
+@_shared
 def muon(learning_rate: float, steps: int) -> optax.GradientTransformation:
     """Muon (Jordan 2024) for kernels and Nadam for the rest, clipped and scheduled like `adam`.
 
@@ -243,8 +261,5 @@ def _clipped(optimizer: optax.GradientTransformation) -> optax.GradientTransform
 
 
 def _schedule(learning_rate: float, steps: int) -> optax.Schedule:
-    check_count("steps", steps, least=0)
-    if not 0 < learning_rate < math.inf:
-        raise UserError(f"the learning rate must be positive, got {learning_rate}")
     warm_up = math.ceil(WARM_UP * steps)
     return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warm_up, max(2, steps))
