@@ -1,5 +1,6 @@
 """Batches spread over the fake CPU devices of conftest.py give what one device gives."""
 
+import functools
 import re
 
 import chex
@@ -24,9 +25,13 @@ KEY = jax.random.key(0)
 FORM = Canonical(mlp(3, 4, 2))
 MANIFOLD = FORM.manifold()
 MATCHING = FlowMatching(MANIFOLD, coupling=OptimalTransport())
-DATA = jax.jit(jax.vmap(FORM.prior(0.3).sample))(jax.random.split(jax.random.key(1), 40))
 STEPS = 10
 COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@functools.cache
+def data():
+    return jax.jit(jax.vmap(FORM.prior(0.3).sample))(jax.random.split(jax.random.key(1), 40))
 
 
 def flat_field():
@@ -44,7 +49,7 @@ def trained(field, **options):
     trainer, _, params = flow_trainer(MATCHING, field(), optimizer, batch_size=16, **options)
     losses = []
     state = trainer.fit(
-        trainer.init(params, KEY), DATA, STEPS, 5, lambda _, m: losses.append(m["loss"])
+        trainer.init(params, KEY), data(), STEPS, 5, lambda _, m: losses.append(m["loss"])
     )
     return losses, state.params, state.ema
 

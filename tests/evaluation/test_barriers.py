@@ -1,5 +1,6 @@
 """Barriers against loops over pairs, and planted networks without any."""
 
+import functools
 from itertools import combinations
 
 import jax
@@ -28,7 +29,9 @@ def stacked(ws):
     return jax.tree.map(lambda *a: jnp.stack(a), *ws)
 
 
-MANY = [weights(SPEC, s) for s in range(N)]
+@functools.cache
+def many():
+    return [weights(SPEC, s) for s in range(N)]
 
 
 def loss(spec, w):
@@ -40,13 +43,13 @@ def loss(spec, w):
 
 @pytest.mark.parametrize("times", [(0.5,), (0.25, 0.5, 0.75)])
 def test_barriers_on_straight_lines_agree_with_loops(times):
-    found = np.asarray(barriers(SPEC, FLAT, stacked(MANY), TEST, times))
+    found = np.asarray(barriers(SPEC, FLAT, stacked(many()), TEST, times))
     np.testing.assert_array_equal(found, found.T)
     np.testing.assert_array_equal(np.diag(found), 0)
-    ends = [loss(SPEC, w) for w in MANY]
+    ends = [loss(SPEC, w) for w in many()]
     for i, j in combinations(range(N), 2):
         excess = [
-            loss(SPEC, jax.tree.map(lambda a, b, t=t: (1 - t) * a + t * b, MANY[i], MANY[j]))
+            loss(SPEC, jax.tree.map(lambda a, b, t=t: (1 - t) * a + t * b, many()[i], many()[j]))
             - (1 - t) * ends[i]
             - t * ends[j]
             for t in times
@@ -57,18 +60,18 @@ def test_barriers_on_straight_lines_agree_with_loops(times):
 @pytest.mark.slow
 def test_barriers_on_geodesics_agree_with_loops():
     form = canonical(SPEC)
-    points = [form.encode(w) for w in MANY]
+    points = [form.encode(w) for w in many()]
     m = form.manifold()
     found = barriers(form.spec, m, stacked(points), TEST)
     for i, j in combinations(range(N), 2):
         middle = form.decode(m.geodesic(points[i], points[j], 0.5))
-        expected = loss(SPEC, middle) - (loss(SPEC, MANY[i]) + loss(SPEC, MANY[j])) / 2
+        expected = loss(SPEC, middle) - (loss(SPEC, many()[i]) + loss(SPEC, many()[j])) / 2
         np.testing.assert_allclose(found[i, j], expected, atol=1e-4)
 
 
 def test_between_permuted_copies_alignment_removes_the_barrier():
     keys = jax.random.split(jax.random.key(0), N)
-    copies = stacked([permute(SPEC, random_permutation(SPEC, k), MANY[0]) for k in keys])
+    copies = stacked([permute(SPEC, random_permutation(SPEC, k), many()[0]) for k in keys])
     assert float(abs(barriers(SPEC, FLAT, copies, TEST)).max()) > 0.01
     after = barriers(SPEC, FLAT, copies, TEST, matching=WeightMatching())
     np.testing.assert_allclose(after, 0, atol=1e-5)
@@ -90,10 +93,10 @@ def test_mean_and_error_are_the_jackknifes():
 
 def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match="give at least two, got 1"):
-        barriers(SPEC, FLAT, stacked(MANY[:1]), TEST)
+        barriers(SPEC, FLAT, stacked(many()[:1]), TEST)
     with pytest.raises(ValueError, match="between 0 and 1"):
-        barriers(SPEC, FLAT, stacked(MANY), TEST, times=(1.5,))
+        barriers(SPEC, FLAT, stacked(many()), TEST, times=(1.5,))
     with pytest.raises(ValueError, match="between 0 and 1"):
-        barriers(SPEC, FLAT, stacked(MANY), TEST, times=())
+        barriers(SPEC, FLAT, stacked(many()), TEST, times=())
     with pytest.raises(ValueError, match="do not fit the network"):
-        barriers(SPEC.resize(h1=9), FLAT, stacked(MANY), Split(TEST.x, TEST.y))
+        barriers(SPEC.resize(h1=9), FLAT, stacked(many()), Split(TEST.x, TEST.y))

@@ -1,5 +1,6 @@
 """Checkpoints whose files are damaged, which are kept, and what is refused."""
 
+import functools
 import re
 import shutil
 import warnings
@@ -25,7 +26,9 @@ def state_at(step, width=30_000, names=("w",), optimizer=None):
     return type(state)(jnp.asarray(step, jnp.int32), state.params, state.ema, state.opt_state, key)
 
 
-LIKE = state_at(0)
+@functools.cache
+def like():
+    return state_at(0)
 
 
 def plain(state):
@@ -76,11 +79,11 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(saved, tmp_path, da
     with Checkpoints(folder) as checkpoints:
         told = rf"{folder}/6 is damaged; the state of step 3 is used .* moved to {folder}\.damaged"
         with pytest.warns(UserWarning, match=told):
-            restored = checkpoints.restore(LIKE)
+            restored = checkpoints.restore(like())
         chex.assert_trees_all_equal(plain(restored), plain(state_at(3)))
         assert [p.name for p in (tmp_path / "checkpoints.damaged").iterdir()] == ["6"]
         checkpoints.save(state_at(6))
-        chex.assert_trees_all_equal(plain(checkpoints.restore(LIKE)), plain(state_at(6)))
+        chex.assert_trees_all_equal(plain(checkpoints.restore(like())), plain(state_at(6)))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -90,7 +93,7 @@ def test_whichever_file_is_damaged_what_is_restored_was_saved(saved, tmp_path, d
         DAMAGES[damage](folder / file.relative_to(saved))
         with warnings.catch_warnings(record=True) as told, Checkpoints(folder) as checkpoints:
             warnings.simplefilter("always")
-            restored = checkpoints.restore(LIKE)
+            restored = checkpoints.restore(like())
         expected = 3 if any("is damaged" in str(w.message) for w in told) else 6
         assert int(restored.step) == expected, file
         chex.assert_trees_all_equal(plain(restored), plain(state_at(expected)))
@@ -103,24 +106,24 @@ def test_without_an_intact_state_the_folder_and_the_remedy_are_named(saved, tmp_
     with Checkpoints(folder) as checkpoints:
         told = rf"{folder} is intact \(damaged: steps 6, 3\); delete the folder to start anew"
         with pytest.raises(ValueError, match=told):
-            checkpoints.restore(LIKE)
+            checkpoints.restore(like())
     assert steps(folder) == [3, 6]
 
 
 @pytest.mark.parametrize(
-    ("like", "difference"),
+    ("changes", "difference"),
     [
-        (state_at(0, width=7), r"\.params\['w'\] is float32\[30000\] there and float32\[7\]"),
-        (state_at(0, names=("v", "w")), r"\['v'\] is absent there and float32\[30000\] here"),
-        (state_at(0, optimizer=optax.adam(0.1)), "delete the folder to start anew"),
+        ({"width": 7}, r"\.params\['w'\] is float32\[30000\] there and float32\[7\]"),
+        ({"names": ("v", "w")}, r"\['v'\] is absent there and float32\[30000\] here"),
+        ({"optimizer": optax.adam(0.1)}, "delete the folder to start anew"),
     ],
 )
-def test_another_structure_is_no_damage(saved, like, difference):
+def test_another_structure_is_no_damage(saved, changes, difference):
     with (
         Checkpoints(saved) as checkpoints,
         pytest.raises(ValueError, match=f"{saved} holds a state of other arrays .*{difference}"),
     ):
-        checkpoints.restore(like)
+        checkpoints.restore(state_at(0, **changes))
     assert steps(saved) == [3, 6]
 
 
@@ -128,13 +131,13 @@ def test_another_config_is_refused_by_the_keys_that_differ(tmp_path):
     config = {"seed": 0, "field": {"hidden": (16, 16), "depth": 3}}
     write(tmp_path, {1: None}, config=config)
     with Checkpoints(tmp_path, config) as checkpoints:
-        assert int(checkpoints.restore(LIKE).step) == 1
+        assert int(checkpoints.restore(like()).step) == 1
     other = {"seed": 0, "field": {"hidden": (16, 8), "depth": 3}}
     with (
         Checkpoints(tmp_path, other) as checkpoints,
         pytest.raises(ValueError, match=r"another config \(different: field\.hidden\)"),
     ):
-        checkpoints.restore(LIKE)
+        checkpoints.restore(like())
 
 
 def test_the_last_states_are_kept_and_the_best(tmp_path):
@@ -142,8 +145,8 @@ def test_the_last_states_are_kept_and_the_best(tmp_path):
     write(tmp_path, losses)
     assert steps(tmp_path) == [2, 6, 7]
     with Checkpoints(tmp_path) as checkpoints:
-        assert int(checkpoints.restore(LIKE).step) == 7
-        best = checkpoints.best(LIKE)
+        assert int(checkpoints.restore(like()).step) == 7
+        best = checkpoints.best(like())
         chex.assert_trees_all_equal(plain(best), plain(state_at(2)))
         # The next session knows the losses of this one.
         checkpoints.save(state_at(8), 4.0)
@@ -155,7 +158,7 @@ def test_without_losses_there_is_no_best(tmp_path):
     write(tmp_path, {1: None, 2: None, 3: None}, keep=1)
     assert steps(tmp_path) == [3]
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.best(LIKE) is None
+        assert checkpoints.best(like()) is None
 
 
 def test_a_damaged_best_state_is_named_and_the_next_best_used(saved, tmp_path):
@@ -163,7 +166,7 @@ def test_a_damaged_best_state_is_named_and_the_next_best_used(saved, tmp_path):
     flip(folder / "6" / "meta" / "metadata")
     with Checkpoints(folder) as checkpoints:
         with pytest.warns(UserWarning, match="6 is damaged; the state of step 3 is used instead"):
-            best = checkpoints.best(LIKE)
+            best = checkpoints.best(like())
         assert int(best.step) == 3
 
 
@@ -173,7 +176,7 @@ def test_what_killed_saves_leave_does_not_disturb(saved, tmp_path):
         shutil.copytree(folder / "3", folder / f"{step}.orbax-checkpoint-tmp")
         shutil.rmtree(folder / f"{step}.orbax-checkpoint-tmp" / "state" / "d")
     with Checkpoints(folder) as checkpoints:
-        assert int(checkpoints.restore(LIKE).step) == 6
+        assert int(checkpoints.restore(like()).step) == 6
         checkpoints.save(state_at(9))
     assert steps(folder) == [6, 9]
 

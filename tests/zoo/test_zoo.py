@@ -215,8 +215,9 @@ def test_no_snapshot_or_no_network():
         )
 
 
-ONE = jax.tree.map(lambda a: a[0], initial(1))
-NAN = jax.tree.map(lambda a: a.at[1].set(jnp.nan), initial(2))
+ONES = {name: np.ones(SPEC.shape(name), np.float32) for name in SPEC.arrays}
+ONE = jax.tree.map(jnp.asarray, ONES)
+NAN = jax.tree.map(lambda a: jnp.asarray(np.stack([a, np.nan * a])), ONES)
 BAD = {
     "one network": (SPEC, ONE, "one network where many are expected; stack them"),
     "a network that is NaN": (SPEC, NAN, "the initial weights of networks 1 are NaN or infinite"),

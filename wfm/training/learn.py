@@ -140,4 +140,6 @@ def _name(path: Any) -> str:
 
 @eqx.filter_jit
 def _off(manifold: Manifold, points: Any) -> Float[Array, " n"]:
-    return map_batched(manifold.off, points, AT_ONCE)
+    # Projecting in half precision would err by more than rounding the points did.
+    single = jax.tree.map(lambda a: a.astype(jnp.promote_types(a.dtype, jnp.float32)), points)
+    return map_batched(manifold.off, single, AT_ONCE)
