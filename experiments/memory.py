@@ -1,6 +1,9 @@
-"""A lower bound on the memory of a run, checked before it allocates anything."""
+"""Memory of a run: a lower bound before it allocates anything, and of its programs between cells."""
 
 import os
+from pathlib import Path
+
+import jax
 
 from experiments.command import Config
 from wfm.errors import UserError
@@ -8,6 +11,8 @@ from wfm.errors import UserError
 BYTES = 4  # per number
 STATES = 3  # per network in training: its weights, and Adam's two moments
 FIELD_STATES = 4  # the same, plus the running average
+MAPS = Path("/proc/self/maps")  # one line each; of Linux
+MOST_MAPS = 30_000  # of the 65,530 that Linux lets a process have
 
 
 def check_memory(needed: dict[str, int]) -> None:
@@ -42,3 +47,9 @@ def least(config: Config, n_weights: int, snapshots: int) -> dict[str, int]:
 def machine() -> int:
     """Bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def forget_programs() -> None:
+    """Drop compiled programs once they hold so many memory maps that more could not be loaded."""
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()

@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from experiments import records, report, store
 from experiments.command import choose
 from experiments.measures import MEASURES, Measure, Point
+from experiments.memory import forget_programs
 from experiments.pages import folder_of
 from experiments.records import Figure, Record, Source
 from experiments.stages import Run
@@ -39,7 +38,7 @@ def run_study(
             print(f"\n{text(cell.at)} ({number + 1} of {len(cells)})", flush=True)
         found = measure(cell, kept, folder(workdir, cell))
         records.save(folder(workdir, cell) / RECORDS, found)
-        jax.clear_caches()  # after 29 cells with two hidden layers no more code could be loaded
+        forget_programs()  # cells that differ in seed alone share them
     # Including records of earlier calls, in the order of the study.
     files = [folder(workdir, cell) / RECORDS for cell in study.cells(only, every=True)]
     found = [record for file in files if file.exists() for record in records.read(file)]

@@ -28,6 +28,7 @@ import jax
 import jaxtyping
 import pytest
 
+from experiments.memory import forget_programs
 from wfm import enable_compilation_cache
 
 enable_compilation_cache()
@@ -49,7 +50,7 @@ hypothesis.settings.load_profile("wfm")
 def _forget_compiled_programs():
     """A process that keeps thousands of programs runs out of memory maps, and dies (65,530)."""
     yield
-    jax.clear_caches()
+    forget_programs()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from configs.base import small
@@ -223,3 +224,12 @@ def test_an_override_has_the_type_of_what_it_replaces():
     assert isinstance(study.base.flow.sigma, float)
     assert study.base.zoo.same_batches is True
     assert tuple(study.base.hidden) == (3, 4)
+
+
+@pytest.mark.parametrize("most", [0, 10**9])
+def test_programs_are_kept_until_they_hold_too_many_maps(most, monkeypatch):
+    program = jax.jit(lambda x: x + 1)
+    program(1.0)
+    monkeypatch.setattr(memory, "MOST_MAPS", most)
+    memory.forget_programs()
+    assert program._cache_size() == (1 if most or not memory.MAPS.exists() else 0)
