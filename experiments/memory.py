@@ -1,4 +1,4 @@
-"""Memory of a run: a lower bound before it allocates anything, and of its programs between cells."""
+"""Memory of a run: a lower bound before it starts, and of its programs between cells."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ BYTES = 4  # per number
 STATES = 3  # per network in training: its weights, and Adam's two moments
 FIELD_STATES = 4  # the same, plus the running average
 MAPS = Path("/proc/self/maps")  # one line each; of Linux
-MOST_MAPS = 30_000  # of the 65,530 that Linux lets a process have
+MOST_MAPS = 10_000  # some 2 GB of programs; Linux lets a process have 65,530
 
 
 def check_memory(needed: dict[str, int]) -> None:
