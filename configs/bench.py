@@ -35,11 +35,13 @@ def get_study() -> Study:
     return Study("bench", config, ("bench",), page=page)
 
 
-def _ours(case: str, **options: Any) -> dict[str, Any]:
+def ours(case: str, **options: Any) -> dict[str, Any]:
+    """A case of this code."""
     return {"module": "jax_cases", "case": case, "options": options, "env": DEVICES}
 
 
-def _torch(case: str, env: dict[str, str] | None = None, /, **options: Any) -> dict[str, Any]:
+def rival(case: str, env: dict[str, str] | None = None, /, **options: Any) -> dict[str, Any]:
+    """A case of PyTorch."""
     return {"module": "torch_cases", "case": case, "options": options, "env": env or {}}
 
 
@@ -50,24 +52,24 @@ def _rivals() -> dict[str, Any]:
     them.
     """
     cases = {
-        "train_small_graph": _ours("training", **SMALL, batch=32, microbatch=1),
-        "train_small_fold": _ours("training", **SMALL, batch=32, microbatch=8, fold=True, steps=10),
-        "train_small_full": _ours("training", **SMALL, batch=32, microbatch=1, attention="full"),
-        "train_wide_graph": _ours("training", **WIDE, batch=8, microbatch=1),
-        "train_wide_fold": _ours("training", **WIDE, batch=8, microbatch=8, fold=True, steps=20),
-        "sample_small_graph": _ours("sampling", **SMALL, networks=32, steps=100, at_once=1),
-        "sample_small_fold": _ours(
+        "train_small_graph": ours("training", **SMALL, batch=32, microbatch=1),
+        "train_small_fold": ours("training", **SMALL, batch=32, microbatch=8, fold=True, steps=10),
+        "train_small_full": ours("training", **SMALL, batch=32, microbatch=1, attention="full"),
+        "train_wide_graph": ours("training", **WIDE, batch=8, microbatch=1),
+        "train_wide_fold": ours("training", **WIDE, batch=8, microbatch=8, fold=True, steps=20),
+        "sample_small_graph": ours("sampling", **SMALL, networks=32, steps=100, at_once=1),
+        "sample_small_fold": ours(
             "sampling", **SMALL, networks=32, steps=100, at_once=8, fold=True
         ),
-        "sample_wide_graph": _ours("sampling", **WIDE, networks=8, steps=100, at_once=1),
-        "sample_wide_fold": _ours("sampling", **WIDE, networks=8, steps=100, at_once=8, fold=True),
-        "sample_small_torch": _torch(
+        "sample_wide_graph": ours("sampling", **WIDE, networks=8, steps=100, at_once=1),
+        "sample_wide_fold": ours("sampling", **WIDE, networks=8, steps=100, at_once=8, fold=True),
+        "sample_small_torch": rival(
             "sampling", KEEP_BLOCKS, **SMALL, networks=32, steps=5, compiled=False, threads=CORES
         ),
-        "sample_wide_torch": _torch(
+        "sample_wide_torch": rival(
             "sampling", KEEP_BLOCKS, **WIDE, networks=1, steps=2, compiled=False, threads=CORES
         ),
-        "train_wide_torch": _torch(
+        "train_wide_torch": rival(
             "training", KEEP_BLOCKS, **WIDE, batch=1, compiled=False, threads=CORES
         ),
     }
@@ -75,7 +77,7 @@ def _rivals() -> dict[str, Any]:
         for allocator, env in {"": {}, "_keeping": KEEP_BLOCKS}.items():
             name = f"train_small_torch{'_compiled' if compiled else ''}{allocator}"
             options: dict[str, Any] = {"batch": 32, "compiled": compiled, "threads": CORES}
-            cases[name] = _torch("training", env, **(SMALL | options))
+            cases[name] = rival("training", env, **(SMALL | options))
     return cases
 
 
@@ -85,10 +87,10 @@ def _growth() -> dict[str, Any]:
     cases = {}
     for h in HIDDEN:
         widths = [30, h, h, 2]
-        cases[f"grow_graph_{h}"] = _ours("training", widths=widths, **size)
-        cases[f"grow_fold_{h}"] = _ours("training", widths=widths, fold=True, **size)
+        cases[f"grow_graph_{h}"] = ours("training", widths=widths, **size)
+        cases[f"grow_fold_{h}"] = ours("training", widths=widths, fold=True, **size)
         if h < MOST_FOR_ALL_PAIRS:
-            cases[f"grow_full_{h}"] = _ours("training", widths=widths, attention="full", **size)
+            cases[f"grow_full_{h}"] = ours("training", widths=widths, attention="full", **size)
     return cases
 
 
@@ -96,9 +98,9 @@ def _rest() -> dict[str, Any]:
     task = {"task": "breast_cancer", "hidden": [16, 16]}
     schedule = {"epochs": 50, "batch_size": 32}
     cases = {
-        "zoo": _ours("zoo", **task, networks=100, **schedule),
-        "zoo_torch": _torch("zoo", **task, networks=2, threads=1, **schedule),
-        "densities": _ours(
+        "zoo": ours("zoo", **task, networks=100, **schedule),
+        "zoo_torch": rival("zoo", **task, networks=2, threads=1, **schedule),
+        "densities": ours(
             "densities",
             widths=[30, 16, 16, 2],
             width=32,
@@ -108,11 +110,11 @@ def _rest() -> dict[str, Any]:
             steps=64,
             at_once=8,
         ),
-        "manifold_30": _torch("manifold", n=10_000, dim=30),
-        "manifold_784": _torch("manifold", n=10_000, dim=784),
+        "manifold_30": rival("manifold", n=10_000, dim=30),
+        "manifold_784": rival("manifold", n=10_000, dim=784),
     }
     for name in ("independent", "ot", "entropic", "equivariant"):
-        cases[f"coupling_{name}"] = _ours("coupling", name=name, widths=[30, 16, 16, 2], batch=64)
+        cases[f"coupling_{name}"] = ours("coupling", name=name, widths=[30, 16, 16, 2], batch=64)
     for name, networks in ALIGNED.items():
-        cases[f"alignment_{name}"] = _ours("alignment", name=name, networks=networks, **task)
+        cases[f"alignment_{name}"] = ours("alignment", name=name, networks=networks, **task)
     return cases

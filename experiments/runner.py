@@ -42,6 +42,8 @@ def run_study(
     # Including records of earlier calls, in the order of the study.
     files = [folder(workdir, cell) / RECORDS for cell in study.cells(only, every=True)]
     found = [record for file in files if file.exists() for record in records.read(file)]
+    if not found:
+        raise UserError("no time is left to measure anything; give more --config.minutes")
     records.save(workdir / RECORDS, found)
     report.write(study, found, workdir)
     return found
@@ -77,6 +79,8 @@ def measure(cell: Cell, kept: Store, place: Path) -> list[Record]:
         for point in MEASURES[name].points(run):
             entries.append(kept.get(name, reads | point.reads(), partial(_make, point)))
             found += _records(entries[-1], cell, point)
+    if not entries:  # no time was left
+        return []
     stages = run.entries() if any(MEASURES[name].stage for name in cell.measures) else []
     for entry in (*stages, *entries):
         for left in (path for pattern in LEFT for path in entry.glob(pattern)):

@@ -6,6 +6,7 @@ from functools import partial
 import equinox as eqx
 import jax
 from jax.sharding import Mesh
+from jax.tree_util import Partial
 from jaxtyping import Array, Key
 
 from experiments.command import Config, choose
@@ -30,10 +31,13 @@ from wfm.weights import WeightForm, Weights
 SOLVERS = {"euler": euler, "midpoint": midpoint, "rk4": rk4}
 GRIDS = {"uniform": uniform, "denser_early": denser_early, "denser_late": denser_late}
 GUIDED_AT = {"end_point": True, "x_t": False}
+# Partials, so that equal rates are one program.
 GUIDANCE_RATES = {
-    "constant": lambda scale: lambda t: scale,
-    "falling": lambda scale: lambda t: scale * (1 - t),  # the noise of the last batches fades
-    "hill": lambda scale: lambda t: 4 * scale * t * (1 - t),  # and the first guess is not followed
+    "constant": partial(Partial, lambda scale, t: scale),
+    # The noise of the last batches fades …
+    "falling": partial(Partial, lambda scale, t: scale * (1 - t)),
+    # … and the first guess is not followed.
+    "hill": partial(Partial, lambda scale, t: 4 * scale * t * (1 - t)),
 }
 
 

@@ -315,12 +315,7 @@ def train(
 def encode_all(form: WeightForm, weights: Weights) -> Weights:
     """The points of stacked networks; raises `ValueError` if a network has none."""
     form.check(weights)
-    return _encode_all(form, weights)
-
-
-@partial(jax.jit, static_argnums=0)
-def _encode_all(form: WeightForm, weights: Weights) -> Weights:
-    return jax.vmap(form.encode)(weights)
+    return form.encode_all(weights)
 
 
 @partial(jax.jit, static_argnums=0)

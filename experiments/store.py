@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from jax.experimental import multihost_utils
 
 from wfm.atomic import replacing
 from wfm.errors import UserError
+from wfm.versions import version_of
 
 PACKAGES = ("wfm", "jax", "jaxlib", "equinox", "flax", "optax", "diffrax", "numpy", "scikit-learn")
 ABOUT = "entry.json"
@@ -68,7 +68,7 @@ class Store:
 
     def place(self, stage: str, reads: Reads) -> Path:
         """The folder of an output, whether it exists or not."""
-        everything = {"wfm": version("wfm"), "reads": reads}
+        everything = {"wfm": version_of("wfm"), "reads": reads}
         text = json.dumps(everything, sort_keys=True, default=_plain)
         return self.folder / stage / hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -145,7 +145,7 @@ def source(command: str) -> dict[str, Any]:
         "command": command,
         "hardware": f"{os.cpu_count()} {platform.machine()} cores, {jax.devices()[0].device_kind}",
         "date": str(datetime.date.today()),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version_of(name) for name in PACKAGES},
     }
 
 

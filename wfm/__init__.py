@@ -28,9 +28,9 @@ __all__ = [*_ORIGINS, "__version__"]  # pyright: ignore[reportUnsupportedDunderA
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from wfm.versions import version_of
 
-        value = version(__name__)
+        value = version_of(__name__)
     elif name in _ORIGINS:
         module, there = _ORIGINS[name]
         own = module == __name__  # a package below this one

@@ -11,6 +11,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from experiments.bench.clock import timed
 
 SIDE = 3000  # of the matrices used to measure the machine
+SHORTEST = 5e-3
 
 
 def product_flops(f: Callable[..., Any], *args: Any) -> int:
@@ -42,13 +43,21 @@ def _inside(params: dict[str, Any]) -> Iterator[Jaxpr]:
             yield value
 
 
-def matmul_rate() -> float:
-    """Operations per second of a large product in single precision, over all devices."""
+def matmul_rate(dtype: Any = jnp.float32) -> float:
+    """Operations per second of a large product, over all devices: the rate to compare with.
+
+    Devices that need less than `SHORTEST` seconds for it get larger matrices.
+    """
+    rate, seconds = _rate(SIDE, dtype)
+    return max(rate, _rate(3 * SIDE, dtype)[0]) if seconds < SHORTEST else rate
+
+
+def _rate(side: int, dtype: Any) -> tuple[float, float]:
     n = jax.local_device_count()
-    matrices = jax.random.normal(jax.random.key(0), (n, SIDE, SIDE))
+    matrices = jax.random.normal(jax.random.key(0), (n, side, side), dtype)
     mesh = jax.make_mesh((n,), ("all",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("all"))
     matrices = jax.device_put(matrices, spread)
     square = jax.jit(lambda a: jnp.matmul(a, a))
     seconds = timed(lambda: jax.block_until_ready(square(matrices)))
-    return n * 2 * SIDE**3 / seconds["median"]
+    return n * 2 * side**3 / seconds["median"], seconds["median"]

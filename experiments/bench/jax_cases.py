@@ -1,5 +1,6 @@
 """The timed cases of this code: one per function, with arguments that JSON can hold."""
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -40,10 +41,10 @@ class _Setting:
         fold: bool = False,
         dtype: str = "float32",
     ):
-        self.spec = mlp(*widths)
+        self.spec, self.dtype = mlp(*widths), jnp.dtype(dtype)
         self.matching = FlowMatching(AsTrained(self.spec).manifold())
         self.module = ATTENTION[attention](
-            self.spec, width=width, depth=depth, fold=fold, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)
+            self.spec, width=width, depth=depth, fold=fold, dtype=self.dtype, rngs=nnx.Rngs(0)
         )
         self.mesh = device_mesh() if jax.device_count() > 1 else None
 
@@ -55,6 +56,17 @@ class _Setting:
 
     def networks(self, n: int) -> Weights:
         return jax.vmap(self.matching.prior.sample)(jax.random.split(KEY, n))
+
+
+def device() -> Figures:
+    """Rates of large products in each precision, and memory."""
+    rates = {}
+    for name in ("float32", "tensorfloat32"):
+        with jax.default_matmul_precision(name):
+            rates[name] = matmul_rate()
+    rates["bfloat16"] = matmul_rate(jnp.bfloat16)
+    memory = jax.devices()[0].memory_stats() or {}  # none on a CPU
+    return {"rate": rates, "memory_gb": memory.get("bytes_limit", math.nan) / 1e9}
 
 
 def training(batch: int, microbatch: int, steps: int = 1, **setting: Any) -> Figures:
@@ -73,7 +85,7 @@ def training(batch: int, microbatch: int, steps: int = 1, **setting: Any) -> Fig
         "buffers_mb": _buffers_mb(advance.lower(trainer, state, data, steps).lowered),
         "weights": s.spec.n_weights,
         "product_flops": product_flops(lambda state: whole.advance(state, data, 1), state),
-        "matmul_rate": matmul_rate(),
+        "matmul_rate": matmul_rate(s.dtype),
     }
 
 
@@ -94,7 +106,7 @@ def sampling(networks: int, steps: int, at_once: int, **setting: Any) -> Figures
         "peak_mb": peak_mb(),
         "buffers_mb": _buffers_mb(draw.lower(keys)),
         "product_flops": networks * steps * product_flops(s.flow.field, jnp.zeros(()), one),
-        "matmul_rate": matmul_rate(),
+        "matmul_rate": matmul_rate(s.dtype),
     }
 
 

@@ -8,9 +8,11 @@ from experiments.measures import (
     barriers,
     bench,
     gaussian,
+    laws,
     novelty,
     path_errors,
     pictures,
+    presets,
     quality,
     steps,
     surfaces,
@@ -36,6 +38,8 @@ MEASURES: dict[str, Measure] = {
     "gaussian": Measure(gaussian.points, check=gaussian.check),
     "surface": Measure(surfaces.points, check=surfaces.check),
     "bench": Measure(bench.points, settings=("seed",)),
+    "laws": Measure(laws.points, settings=("seed",)),
+    "preset": Measure(presets.points, check=presets.check),
 }
 
 __all__ = ["MEASURES", "Measure", "Point"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key
@@ -18,12 +19,13 @@ from jaxtyping import Array, ArrayLike, Float, Key
 from experiments.measures.base import Point
 from experiments.measures.quality import judge
 from experiments.records import Figures
-from experiments.stages import Run, Trained
+from experiments.sampling import Sampling
+from experiments.stages import Run
 from wfm.batching import first_rows, map_batched
 from wfm.errors import UserError
-from wfm.flows import Integrator, OnPath, Spaces
+from wfm.flows import Flow, FlowMatching, Integrator, OnPath, Spaces
 from wfm.manifolds import Point as Place
-from wfm.weights import Weights
+from wfm.weights import WeightForm, Weights
 from wfm.zoo import WeightSet
 
 SETS: dict[str, Callable[[Run], WeightSet]] = {
@@ -50,29 +52,33 @@ def points(run: Run) -> Iterator[Point]:
 
 
 def _from(run: Run, name: str, t: float, folder: Path) -> Figures:
-    weights, losses = leader(run)(*_examples(run, name), t)
+    matching, flow, _ = run.trained
+    how, form = run.parts.sampling, run.parts.form
+    weights, losses = lead_on(matching, flow, how, form, _examples(run, name), jnp.asarray(t))
     return judge(run, weights) | {"flow_loss": float(losses.mean())}
 
 
-@lru_cache(maxsize=1)
-def leader(run: Run) -> Callable[..., tuple[Weights, Float[Array, " n"]]]:
-    """A function from stacked examples and a time to the flow's end points and its loss at x_t."""
-    trained, how = run.trained, run.parts.sampling
+@eqx.filter_jit
+def lead_on(
+    matching: FlowMatching,
+    flow: Flow,
+    how: Sampling,
+    form: WeightForm,
+    examples: tuple[Place, Place, Key[Array, " n"]],
+    t: Float[Array, ""],
+) -> tuple[Weights, Float[Array, " n"]]:
+    """Networks at the ends of stacked examples' ways from t on, and the flow's losses at x_t."""
 
-    @jax.jit
-    def lead_on(x0: Place, x1: Place, keys: Key[Array, " n"], t: ArrayLike):
-        def one(example: tuple[Place, Place, Key[Array, ""]]) -> tuple[Place, Array]:
-            x0, x1, key = example
-            return led_on(trained, how.integrator, x0, x1, key, t)
+    def one(example: tuple[Place, Place, Key[Array, ""]]) -> tuple[Place, Array]:
+        return led_on(matching, flow, how.integrator, *example, t)
 
-        ends, losses = map_batched(one, (x0, x1, keys), how.chunk)
-        return jax.vmap(run.parts.form.decode)(ends), losses
-
-    return lead_on
+    ends, losses = map_batched(one, examples, how.chunk)
+    return jax.vmap(form.decode)(ends), losses
 
 
 def led_on(
-    trained: Trained,
+    matching: FlowMatching,
+    flow: Flow,
     how: Integrator,
     x0: Place,
     x1: Place,
@@ -83,7 +89,6 @@ def led_on(
 
     The grid is that of `how`, shortened to the rest of the path.
     """
-    matching, flow = trained.matching, trained.flow
     x, velocity = matching.path.sample(flow.space, x0, x1, jnp.asarray(t), key)
     spaces, out = Spaces(flow.space, flow.target), flow.field(jnp.asarray(t), x)
     loss = flow.prediction.loss(spaces, OnPath(x, velocity, x1), out, matching.unit)

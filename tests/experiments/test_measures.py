@@ -9,7 +9,7 @@ import pytest
 
 from experiments.measures import path_errors, pictures, steps, surfaces, transfer
 from experiments.measures.quality import quality, sets_of
-from experiments.stages import Run, Trained
+from experiments.stages import Run
 from experiments.store import Store
 from experiments.study import load
 from tests.experiments.tiny import check_ways, make_tiny, write_tasks
@@ -54,8 +54,9 @@ def test_quality_has_figures_to_choose_by_and_figures_to_report():
 
 def led_on(prediction, field, steps, t):
     matching = FlowMatching(SPHERE, prediction=prediction)
-    trained = Trained(matching, matching.flow(field), {})
-    return path_errors.led_on(trained, Integrator(steps, euler), *ENDS, KEY, t)
+    return path_errors.led_on(
+        matching, matching.flow(field), Integrator(steps, euler), *ENDS, KEY, t
+    )
 
 
 @pytest.mark.slow

@@ -78,6 +78,8 @@ def test_guidance_is_as_large_as_its_rate_says(rate, values):
     scale = sampling(guidance=8.0, guidance_rate=rate).guidance
     assert callable(scale)
     assert [float(scale(t)) for t in (0.0, 0.5, 0.75, 1.0)] == values
+    other = sampling(guidance=4.0, guidance_rate=rate).guidance
+    assert jax.tree.structure(scale) == jax.tree.structure(other)  # so both are one program
 
 
 @pytest.mark.slow

@@ -39,7 +39,8 @@ FORM = Canonical(mlp(2, 3, 2))
 SPEC, WEIGHTS = FORM.spec, FORM.manifold()
 SETTINGS = {"width": 4, "depth": 1, "rngs": Rngs(0)}
 POINT = jax.tree.map(
-    lambda a: np.ones(a.shape, a.dtype), jax.eval_shape(standard(WEIGHTS, 0.3).sample, KEY)
+    lambda a: jnp.asarray(np.ones(a.shape, a.dtype)),
+    jax.eval_shape(standard(WEIGHTS, 0.3).sample, KEY),
 )
 UNIT = {name: 0.1 + i for i, name in enumerate(SPEC.arrays)}
 CASES = {

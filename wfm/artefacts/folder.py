@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from wfm.artefacts.encoding import Classes, decode, encode
 from wfm.atomic import replacing
 from wfm.digest import digest
 from wfm.errors import UserError
+from wfm.versions import version_of
 
 FORMAT = 1
 ARRAYS = "parameters.safetensors"
@@ -32,7 +32,7 @@ def write(folder: str | Path, name: str, objects: Mapping[str, Any], classes: Cl
     for value, found in encoded.values():
         decode(value, found, classes)  # ensures that it can be read
     content = {
-        "versions": {package: version(package) for package in ("wfm", "jax")},
+        "versions": {package: version_of(package) for package in ("wfm", "jax")},
         "arrays": digest(arrays),
         "objects": {key: value for key, (value, _) in encoded.items()},
     }

@@ -75,7 +75,7 @@ class Nearest:
     def align(self, weights: Weights) -> Weights:
         """Canonical forms of stacked networks, aligned to the reference."""
         good = finite_rows(weights)
-        points = _encode_all(self.form, only_where(good, weights, 1.0))
+        points = self.form.encode_all(only_where(good, weights, 1.0))
         aligned = align_all(self.form.spec, self.reference, points, self.matching)[0]
         return only_where(good, aligned, jnp.nan)
 
@@ -112,11 +112,6 @@ class Nearest:
 
         least = jax.vmap(to_one)(candidates).min()
         return jnp.where(jnp.isfinite(least), least, jnp.nan)
-
-
-@partial(jax.jit, static_argnums=0)
-def _encode_all(form: WeightForm, weights: Weights) -> Weights:
-    return jax.vmap(form.encode)(weights)
 
 
 @jax.jit
@@ -191,7 +186,7 @@ def _of_pairs(
     n = len(next(iter(weights.values())))
     partner = (jnp.arange(n) + jax.random.randint(key, (n,), 1, max(n, 2))) % n
 
-    a = _encode_all(form, weights)
+    a = form.encode_all(weights)
     b = _aligned_to(form.spec, a, take_rows(a, partner))
     keys = jax.random.split(jax.random.fold_in(key, 1), n)
     return jax.jit(jax.vmap(lambda a, b, key: form.decode(child(a, b, key))))(a, b, keys)

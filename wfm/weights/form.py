@@ -58,6 +58,10 @@ class WeightForm(abc.ABC):
     def encode(self, weights: Weights) -> Weights:
         """The point of these weights."""
 
+    def encode_all(self, weights: Weights) -> Weights:
+        """The points of stacked networks, by one compiled program for all calls."""
+        return _encode_all(self, weights)
+
     @abc.abstractmethod
     def decode(self, point: Weights) -> Weights:
         """The weights of a point."""
@@ -95,6 +99,11 @@ class WeightForm(abc.ABC):
         factors = self.manifold().factors
         part = lambda name, m: _prior(m, _of_array(name, std), _of_array(name, mean))  # noqa: E731
         return ProductPrior({name: part(name, factor) for name, factor in factors.items()})
+
+
+@partial(jax.jit, static_argnums=0)
+def _encode_all(form: WeightForm, weights: Weights) -> Weights:
+    return jax.vmap(form.encode)(weights)
 
 
 @dataclasses.dataclass(frozen=True)
