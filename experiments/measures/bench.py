@@ -22,7 +22,9 @@ SHARING = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 def points(run: Run) -> Iterator[Point]:
     """All cases of the config, for as many minutes as it gives them."""
-    for name, case in run.config.cases.to_dict().items():
+    cases = run.config.cases.to_dict()
+    for name in run.config.get("order", cases):  # a ConfigDict sorts its keys
+        case = cases[name]
         if (left := seconds_left(run.config)) > 0:
             # A case that the time cut off is made again when there is more of it.
             more = case if math.isinf(left) else case | {"minutes": run.config.minutes}
