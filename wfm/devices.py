@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, PyTree
@@ -59,7 +60,8 @@ def mean_over(f: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
         return f
 
     def on_each(shared: PyTree, share: PyTree) -> PyTree:
-        return jax.tree.map(partial(jax.lax.pmean, axis_name=AXIS), f(shared, share))
+        flat, restore = ravel_pytree(f(shared, share))
+        return restore(jax.lax.pmean(flat, AXIS))
 
     return jax.shard_map(
         on_each, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False
