@@ -58,5 +58,5 @@ def test_chunks_are_equally_long_and_give_the_same(axis, chunk):
         return jnp.moveaxis(jnp.outer(x, jnp.arange(2.0)), 0, axis)
 
     found = in_chunks(outer, jnp.arange(7.0), chunk, axis)
-    assert set(lengths) == {chunk}
+    assert set(lengths) == {min(chunk, 8)}  # a power of two is enough for all
     chex.assert_trees_all_equal(found, outer(jnp.arange(7.0)))
