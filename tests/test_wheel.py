@@ -4,7 +4,6 @@ The wheel is built from the unpacked sdist, as installers without a wheel do.
 """
 
 import email
-import os
 import re
 import subprocess
 import sys
@@ -122,7 +121,7 @@ def test_the_example_of_the_readme_runs_from_the_wheel(python, tmp_path):
     told = "import wfm; print(wfm.__version__, wfm.__file__)"
     version, place = run(python, "-I", "-c", told, cwd=tmp_path).split()
     assert version == PROJECT["version"]
-    assert Path(place).is_relative_to(python.parent.parent) and not (ROOT in Path(place).parents)
+    assert Path(place).is_relative_to(python.parent.parent) and ROOT not in Path(place).parents
     assert float(run(python, "-I", "-c", example, cwd=tmp_path)) > 0
 
 
