@@ -65,7 +65,7 @@ def read(source: str | Path, name: str, classes: Classes, key: str) -> Any:
 
     Raises `ValueError` if it cannot be read.
     """
-    place = download_artefact(source) if "://" in str(source) else Path(source)
+    place = download_artefact(str(source)) if "://" in str(source) else Path(source)
     files = _read(place, _names(name))
     record = _record(files, place / f"{name}.json", name)
     content = record.get("content") or {}
