@@ -7,11 +7,11 @@ from string import Template
 
 from experiments import records
 from experiments.command import Config, flat
-from experiments.pages import Page, body, folder_of
+from experiments.pages import Page, body, folder_of, without_pictures
 from experiments.records import Record
 from experiments.runner import RECORDS
 from experiments.stages import Run
-from experiments.store import Store, file_digest, source
+from experiments.store import Store, file_digest
 from experiments.study import Cell, Study, text
 from experiments.workdir import CELLS
 from wfm.atomic import replacing
@@ -69,9 +69,8 @@ def card(study: Study, cell: Cell, run: Run, found: Sequence[Record], sha256: st
         steps=c.sampling.steps,
         solver=c.sampling.solver,
         grid=c.sampling.grid,
-        figures=body(Page(study, found, Path(CARD))),
+        figures=without_pictures(body(Page(study, found, Path(CARD)))),
         settings=_settings(c),
-        versions=", ".join(f"{k} {v}" for k, v in source("")["versions"].items()),
         sha256=sha256,
     )
 

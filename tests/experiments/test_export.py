@@ -11,7 +11,7 @@ from experiments import records
 from tests.experiments.tiny import QUICK, one
 from wfm.flows import about
 
-STUDY = ["demo", *QUICK, "--config.flow.kind=normalized"]
+STUDY = ["demo", *QUICK]
 
 
 @pytest.fixture(scope="module")
