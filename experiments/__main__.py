@@ -75,10 +75,10 @@ def _run(argv: Sequence[str]) -> None:
         return
     if not options.workdir:
         raise UserError("give --workdir=DIR, the folder of the run; --help tells the rest")
+    enable_compilation_cache()
     if options.verb == "export":
         _export(study, options)
         return
-    enable_compilation_cache()
     command = shlex.join(["python", "-m", "experiments", *argv])
     kept = Store(options.store or Path(options.workdir) / "store", command)
     only = _only(options.only)
