@@ -8,7 +8,7 @@ STUDIES := demo-settings uci steps steps-mnist path_errors gaussian mnist mnist_
 STORE := --store=runs/store
 
 .DEFAULT_GOAL := help
-.PHONY: help demo $(STUDIES) bench test test-all docs lint fmt clean .venv
+.PHONY: help demo $(STUDIES) flows bench test test-all docs lint fmt clean .venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,13 @@ demo: .venv/.demo ## train, sample and compare on breast cancer, into runs/demo
 $(STUDIES): .venv/.demo
 	$(BIN)/python -m experiments run $(subst -,:,$@) --workdir=runs/$@ $(STORE)
 	$(BIN)/python -m experiments page $(subst -,:,$@) --workdir=runs/$@
+
+flows: .venv/.demo ## make the flows of a release and their cards, into runs/flows
+	for task in breast_cancer mnist; do \
+		$(BIN)/python -m experiments run pretrained:$$task --workdir=runs/pretrained-$$task $(STORE) && \
+		$(BIN)/python -m experiments export pretrained:$$task --workdir=runs/pretrained-$$task $(STORE) \
+			--to=runs/flows/$$task || exit 1; \
+	done
 
 bench: .venv/.demo ## race PyTorch and measure growth, into runs/bench and docs/results/bench.md
 	@$(PIP) torch==2.13.0 geoopt==0.5.1

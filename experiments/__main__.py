@@ -1,8 +1,9 @@
-"""Run studies, and write their pages.
+"""Run studies, write their pages, and export their flows.
 
 python -m experiments list
 python -m experiments run STUDY[:VARIANT] --workdir=DIR [--config.KEY=VALUE …]
 python -m experiments page STUDY[:VARIANT] [--workdir=DIR]
+python -m experiments export STUDY[:VARIANT] --workdir=DIR --to=DIR [--config.KEY=VALUE …]
 
 The same command again goes on where a run was stopped, and prints one that is finished.
 """
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 
 from experiments import records, report
 from experiments.command import Config, flat
+from experiments.export import CARD, FLOW, export
 from experiments.pages import Page, write
 from experiments.runner import check, run_study
 from experiments.signals import Stopped
@@ -34,6 +36,7 @@ OPTIONS = """Options
   --store=DIR               where outputs of stages are kept; studies that share it share zoos and
                             flows of the same settings (default: store in the workdir)
   --only=KEY=VALUE          only rows at this coordinate; may be given several times
+  --to=DIR                  where `export` writes the flow of a run, and a card with its figures
   --config.KEY=VALUE        another value for a key of the config
   --help                    this text, with the keys of the study's config"""
 
@@ -73,6 +76,9 @@ def _run(argv: Sequence[str]) -> None:
     if not options.workdir:
         raise UserError("give --workdir=DIR, the folder of the run; --help tells the rest")
     enable_compilation_cache()
+    if options.verb == "export":
+        _export(study, options)
+        return
     command = shlex.join(["python", "-m", "experiments", *argv])
     kept = Store(options.store or Path(options.workdir) / "store", command)
     only = _only(options.only)
@@ -91,16 +97,29 @@ def _page(study: Study, workdir: str | None) -> None:
     print(f"Page: {target.with_suffix('.md')}")
 
 
+def _export(study: Study, options: argparse.Namespace) -> None:
+    if not options.to:
+        raise UserError("give --to=DIR, the folder for the flow and its card")
+    workdir, to = Path(options.workdir), Path(options.to)
+    kept = Store(options.store or workdir / "store")
+    export(study, workdir, kept, _only(options.only), to)
+    print(f"Flow and card: {to / FLOW}, {to / CARD}")
+
+
 def _parser() -> Parser:
     parser = Parser(prog="python -m experiments", add_help=False, allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
     verbs.add_parser("list", add_help=False)
-    run, page = (verbs.add_parser(v, add_help=False, allow_abbrev=False) for v in ("run", "page"))
-    for verb in (run, page):
+    run, page, export_ = (
+        verbs.add_parser(v, add_help=False, allow_abbrev=False) for v in ("run", "page", "export")
+    )
+    for verb in (run, page, export_):
         verb.add_argument("study")
         verb.add_argument("--workdir")
-    run.add_argument("--store")
-    run.add_argument("--only", action="append", default=[])
+    for verb in (run, export_):
+        verb.add_argument("--store")
+        verb.add_argument("--only", action="append", default=[])
+    export_.add_argument("--to")
     return parser
 
 

@@ -107,6 +107,11 @@ def table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|---" * len(lines[0]) + "|", *rest])
 
 
+def without_pictures(markdown: str) -> str:
+    """Markdown without the lines that show pictures."""
+    return "\n".join(line for line in markdown.splitlines() if not line.startswith("!["))
+
+
 def padded(markdown: str) -> str:
     """Markdown with tables padded for a terminal."""
     lines = [line for line in markdown.splitlines() if not line.startswith("|---")]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.pages import Page, body, padded
+from experiments.pages import Page, body, padded, without_pictures
 from experiments.records import Record
 from experiments.study import Study
 from experiments.workdir import CELLS, Workdir
@@ -16,8 +16,7 @@ from wfm.atomic import replacing
 def tables(study: Study, found: Sequence[Record], workdir: Workdir) -> str:
     """The terminal output of a run: its page without pictures."""
     page = Page(study, found, workdir / study.name, workdir / CELLS)
-    lines = [line for line in body(page).splitlines() if not line.startswith("![")]
-    return padded("\n".join(lines))
+    return padded(without_pictures(body(page)))
 
 
 def write(study: Study, found: Sequence[Record], workdir: Workdir) -> None:

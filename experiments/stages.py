@@ -30,6 +30,7 @@ from wfm.training import (
     flow_trainer,
 )
 from wfm.weights import (
+    Canonical,
     Permutation,
     WeightForm,
     Weights,
@@ -173,10 +174,14 @@ class Run:
 
     def _export(self, flow: Flow, folder: Path) -> None:
         """Save the flow for use elsewhere, if its prior can be saved (not with trajectories)."""
-        about = json.loads(json.dumps(self._settings("task", "split", "hidden", "activation")))
-        about["last_layer"] = self.config.flow.last_layer
         with contextlib.suppress(UserError):
-            flow.save(folder, about=about | {"reference": self.reference})
+            flow.save(folder, about=self.about)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What belongs to the flow; `form` is the code that makes the form of its points."""
+        about = json.loads(json.dumps(self._settings("task", "split", "sampling")))
+        return about | {"form": form_code(self.parts), "reference": self.reference}
 
     @cached_property
     def samples(self) -> Weights:
@@ -191,6 +196,15 @@ class Run:
         if self.config.sampling.trajectories:
             for number, networks in enumerate(how.trajectories(flow, form, key)):
                 save_weights(folder / "trajectories" / f"{number:04}.safetensors", networks)
+
+
+def form_code(parts: Parts) -> str:
+    """The call that makes the form of a config's points."""
+    c = parts.config
+    widths = ", ".join(map(str, (*parts.task.input_shape, *c.hidden, parts.task.n_classes)))
+    network = f'wfm.mlp({widths}, activation="{c.activation}")'
+    canonical = f'wfm.Canonical({network}, last="{c.flow.last_layer}")'
+    return canonical if isinstance(parts.form, Canonical) else f"wfm.AsTrained({network})"
 
 
 class Trained(NamedTuple):

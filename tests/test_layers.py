@@ -19,6 +19,7 @@ FLOORS = {
     "wfm.compilation": 1,
     "wfm.devices": 1,
     "wfm.digest": 1,
+    "wfm.downloads": 1,
     "wfm.draws": 1,
     "wfm.errors": 1,
     "wfm.versions": 1,

@@ -62,7 +62,11 @@ def test_every_package_has_its_page():
     packages = {p.parent.name for p in (ROOT / "wfm").glob("*/__init__.py")} - {"artefacts"}
     for name in packages:
         assert f"::: wfm.{name}\n" in (ROOT / "docs" / "api" / f"{name}.md").read_text()
-    assert {p.stem for p in (ROOT / "docs" / "api").glob("*.md")} == packages | {"wfm", "priors"}
+    assert {p.stem for p in (ROOT / "docs" / "api").glob("*.md")} == packages | {
+        "wfm",
+        "devices",
+        "priors",
+    }
 
 
 def public(module: str) -> list[str]:

@@ -1,6 +1,5 @@
 from flax.nnx import Rngs as Rngs
 
-from wfm import artefacts as artefacts
 from wfm import devices as devices
 from wfm import evaluation as evaluation
 from wfm import fields as fields

@@ -16,6 +16,8 @@ from jaxtyping import Array, PyTree
 from wfm.batching import first_rows, rows_from
 from wfm.errors import UserError
 
+__all__ = ["device_mesh", "mean_over", "most", "replicate", "spread"]
+
 AXIS = "batch"
 
 

@@ -148,6 +148,7 @@ class Pushforward(Prior):
         return self.map(self.base.sample(key))
 
     def describe(self) -> dict[str, Any]:
+        """Raise `UserError`, for the map cannot be saved."""
         raise UserError("the map of a Pushforward prior is code")
 
     def log_prob(self, x: Point) -> Scalar:

@@ -17,7 +17,7 @@ import wfm
 from tests.cases import cases
 from tests.manifolds.table import MANIFOLDS
 from wfm import artefacts
-from wfm.artefacts import folder as folders
+from wfm.artefacts import files
 from wfm.fields import PNA, FullTransformer, MLPField, RelationalTransformer, functional
 from wfm.flows import (
     Flow,
@@ -123,7 +123,7 @@ def test_a_flow_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "save_file", fail)
+        patch.setattr(files, "_write", fail)
         with pytest.raises(OSError, match="disk is full"):
             other.save(tmp_path / "flow")
     assert eqx.tree_equal(load_flow(tmp_path / "flow"), velocity_flow())
@@ -193,7 +193,7 @@ def rewritten(folder, change):
     path = folder / "flow.json"
     record = json.loads(path.read_text())
     change(record)
-    record["digest"] = folders._digest_of_json(record["content"])
+    record["digest"] = files._digest_of_json(record["content"])
     path.write_text(json.dumps(record))
 
 
@@ -232,7 +232,7 @@ DAMAGES = {
     ),
     "no arrays": (
         lambda f: (f / "parameters.safetensors").unlink(),
-        "parameters.safetensors is missing; copy the folder as a whole",
+        "parameters.safetensors is missing; copy the artefact as a whole",
     ),
     "truncated arrays": (
         lambda f: truncated(f / "parameters.safetensors"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.tasks.idx_files import idx, write_images
+from wfm import downloads
 from wfm.tasks import images, load_task
 from wfm.tasks.idx import ENTRIES, read_idx
 from wfm.tasks.images import FILES, FOLDER, SOURCES
@@ -102,7 +103,7 @@ def test_without_a_network_the_message_says_what_to_do(folder, monkeypatch):
     def offline(*_):
         raise ConnectionError("no route to host\nmore")
 
-    monkeypatch.setattr(images.pooch, "retrieve", offline)
+    monkeypatch.setattr(downloads.pooch, "retrieve", offline)
     with pytest.raises(FileNotFoundError, match=rf"labels.*no route to host\).*set {FOLDER}"):
         load_task("mnist")
 
@@ -116,7 +117,7 @@ def test_files_that_are_not_there_are_downloaded_with_a_checksum(folder, monkeyp
         asked.append(what[:3])
         return str(elsewhere)
 
-    monkeypatch.setattr(images.pooch, "retrieve", download)
+    monkeypatch.setattr(downloads.pooch, "retrieve", download)
     np.testing.assert_array_equal(load_task("mnist").test.y, expected.test.y)
     source = SOURCES["mnist"]
     assert asked == [(source.url + file, source.sha256[file], file)]

@@ -10,6 +10,7 @@ from wfm.errors import UserError
 from wfm.manifolds import Point
 
 Field = Callable[[Any, Point], Point]
+"""A vector field: from a time and a point to what the prediction makes a velocity of."""
 
 
 class Function(eqx.Module):

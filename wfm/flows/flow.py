@@ -226,17 +226,17 @@ class Flow(eqx.Module):
         sampler = self._sampler(integrator or Integrator())
         return steps.log_prob(sampler, self.prior.log_prob, x, divergence or Exact(), key)
 
-    def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
-        """Write the flow to a folder of its own, which `wfm.load_flow` reads.
+    def save(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
+        """Write the flow to a folder of its own, or to a file `….zip`; `wfm.load_flow` reads both.
 
         `parameters.safetensors` holds all arrays and `flow.json` the rest, including `about`:
         names, numbers and arrays that belong to the flow, such as its task and the network that its
-        data were aligned to (`wfm.flows.about`). The folder is written completely or not at all.
-        Code cannot be saved, and `ValueError` names it: guidance objectives, plain functions,
-        classes from elsewhere.
+        data were aligned to (`wfm.flows.about`). They are written completely or not at
+        all, and the same flow gives the same bytes. Code cannot be saved, and `ValueError` names
+        it: guidance objectives, plain functions, classes from elsewhere.
         """
         parts = {"flow": self, "about": dict(about or {})}
-        artefacts.write(folder, NAME, parts, CLASSES)
+        artefacts.write(path, NAME, parts, CLASSES)
 
     def _start(self, key: Key[Array, ""]) -> tuple[Point, Key[Array, ""]]:
         """A draw from the prior, and a key for the steps that follow."""

@@ -16,6 +16,7 @@ from wfm.manifolds import Point, Tangent
 from wfm.manifolds.base import Scalar
 
 Objective = Callable[[Point, Key[Array, ""]], Scalar]
+"""What guidance makes small: a number for a point; the key is for random batches."""
 
 
 class Guided(Prediction):
@@ -41,6 +42,7 @@ class Guided(Prediction):
             raise UserError(f"the scale of guidance must be finite, got {self.scale}")
 
     def describe(self) -> dict[str, Any]:
+        """Raise `UserError`, for a guided flow cannot be saved."""
         raise UserError(
             "guidance goes down an objective, which is code; save the flow that is guided, and "
             "guide it again when it is loaded"

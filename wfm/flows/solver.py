@@ -14,6 +14,7 @@ from wfm.errors import UserError
 from wfm.manifolds import Manifold
 
 MakeSolver = Callable[[Manifold], diffrax.AbstractSolver]
+"""A solver of diffrax for paths on a manifold, such as `euler` or `tsit5` makes."""
 
 
 class Tableau(NamedTuple):

@@ -12,7 +12,9 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from wfm.errors import UserError
 
 Point = PyTree[Float[Array, "..."]]
+"""A point of a manifold: an array, or arrays in a pytree."""
 Tangent = PyTree[Float[Array, "..."]]
+"""A tangent vector, with the structure of the point that it is at."""
 Scalar = Float[Array, ""]
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-import pooch
 
 from wfm.checks import some
-from wfm.errors import MissingFile, UserError
+from wfm.downloads import download
+from wfm.errors import UserError
 from wfm.tasks.idx import read_idx
 from wfm.tasks.split import divide
 from wfm.tasks.task import Split, Task
@@ -150,12 +150,6 @@ def _file(name: str, file: str) -> Path:
         for found in (folder / file, folder / file.removesuffix(".gz")):
             if found.exists():
                 return found
-    source, cache = SOURCES[name], pooch.os_cache("wfm") / name
-    try:
-        return Path(pooch.retrieve(source.url + file, source.sha256[file], file, cache))
-    except (OSError, ValueError) as error:  # no network, or not the official file
-        reason = str(error).splitlines()[0]
-        raise MissingFile(
-            f"no file {name}/{file}, and none to be had from {source.url} ({reason}); download it "
-            f"elsewhere, and set {FOLDER} to the folder that {name}/ lies in"
-        ) from None
+    source = SOURCES[name]
+    remedy = f"get it elsewhere, and set {FOLDER} to the folder that {name}/{file} lies in"
+    return download(source.url + file, source.sha256[file], f"{name}/{file}", remedy)

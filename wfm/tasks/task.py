@@ -87,6 +87,7 @@ class Task(eqx.Module):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
         return self.train.x.shape[1:]
 
 

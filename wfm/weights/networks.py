@@ -19,6 +19,7 @@ ACTIVATIONS: dict[str, tuple[Activation, Scaling]] = {
     "tanh": (jnp.tanh, SignScaling()),
     "gelu": (jax.nn.gelu, NO_SCALING),
 }
+"""Activations by name, each with the rescalings of a neuron that it allows."""
 
 
 def _activation(name: str) -> tuple[Activation, Scaling]:

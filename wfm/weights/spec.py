@@ -14,7 +14,9 @@ from wfm.errors import UserError
 from wfm.weights.scaling import NO_SCALING, Scaling
 
 Weights = dict[str, Float[Array, "..."]]
+"""The arrays of a network, or of many stacked ones, by name."""
 Axes = tuple[str | int, ...]
+"""For each axis of an array its group of neurons, or its size if it has none."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,9 @@ from jaxtyping import Array, Float, Int, Key
 from wfm.weights.spec import Weights, WeightSpec
 
 Permutation = dict[str, Int[Array, "..."]]
+"""The new order of the neurons of each permuted group."""
 Rescaling = dict[str, Float[Array, " n"]]
+"""The factor of each neuron of each rescaled group."""
 
 
 def permute(

@@ -1,0 +1,25 @@
+"""The flows that a release brings: breast cancer 30-16-16-2, and MNIST 784-10-10.
+
+Command    make flows
+Hardware   2 CPU cores, 4.5 GB
+Time       breast_cancer: docs/results/demo.md; mnist: zoo 4 minutes, training 6, and sampling
+Expected   docs/results/demo.md; docs/results/mnist.md, "samples of the flow"
+"""
+
+from configs.base import mnist
+from configs.demo import EXPLANATION, compared
+from configs.demo import get_study as demo
+from configs.mnist_ablation import LONG
+from experiments.pages import Cost, Text
+from experiments.study import Study
+
+VARIANTS = ("breast_cancer", "mnist")
+MEASURES = ("quality", "novelty")
+
+
+def get_study(variant: str = "breast_cancer") -> Study:
+    """One flow, in minutes: what `python -m experiments export` writes with its card."""
+    base = mnist() if variant == "mnist" else demo().base
+    if variant == "mnist":
+        base.training.update(LONG)  # as in the headline of docs/results/mnist.md
+    return Study("pretrained", base, MEASURES, page=(Cost(), compared({}), Text(EXPLANATION)))
