@@ -1,7 +1,7 @@
 """Folders with a JSON file and its arrays, written completely or not at all, checked when read."""
 
-import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from wfm.artefacts.encoding import Classes, decode, encode
 from wfm.atomic import replacing
 from wfm.digest import digest
 from wfm.errors import UserError
+from wfm.jsons import parse, seal, unseal
 from wfm.versions import version_of
 
 FORMAT = 1
@@ -36,7 +37,7 @@ def write(folder: str | Path, name: str, objects: Mapping[str, Any], classes: Cl
         "arrays": digest(arrays),
         "objects": {key: value for key, (value, _) in encoded.items()},
     }
-    record = {"format": FORMAT, "digest": _digest_of_json(content), "content": content}
+    record = {"format": FORMAT} | seal(content)
     _check_free(folder, {ARRAYS, f"{name}.json"})
     with replacing(folder) as new:
         new.mkdir()
@@ -46,15 +47,18 @@ def write(folder: str | Path, name: str, objects: Mapping[str, Any], classes: Cl
 
 def read(folder: str | Path, name: str, classes: Classes, key: str) -> Any:
     """What `write` wrote under `key`. Raises `ValueError` if it cannot be read."""
-    record = _record(Path(folder) / f"{name}.json", name)
-    content = record.get("content") or {}
-    if record.get("digest") != _digest_of_json(content):
-        raise UserError(f"{Path(folder) / name}.json is damaged: it is not what was saved")
-    arrays = _arrays(Path(folder) / ARRAYS, content["arrays"])
+    path = Path(folder) / f"{name}.json"
+    record = _record(path, name)
+    try:
+        content = unseal(record)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    arrays = _arrays(Path(folder) / ARRAYS, content.get("arrays"))
     try:
         return decode(content["objects"][key], arrays, classes)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder} cannot be rebuilt: {error}") from error
+    except Exception as error:  # constructors of any class, called with anything
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{folder} cannot be rebuilt: {reason or type(error).__name__}") from error
 
 
 def _record(path: Path, name: str) -> dict[str, Any]:
@@ -62,8 +66,8 @@ def _record(path: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"there is no saved {name} in {path.parent}: {path.name} is missing")
     try:
-        record = json.loads(path.read_bytes())
-        number = int(record["format"])
+        record = parse(path.read_bytes())
+        number = operator.index(record["format"])
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} is damaged: it is not the JSON that was saved") from None
     if number > FORMAT:
@@ -74,7 +78,7 @@ def _record(path: Path, name: str) -> dict[str, Any]:
     return record
 
 
-def _arrays(path: Path, expected: str) -> dict[str, np.ndarray]:
+def _arrays(path: Path, expected: Any) -> dict[str, np.ndarray]:
     """The arrays, if they are the ones that were saved."""
     if not path.is_file():
         raise UserError(f"{path} is missing; copy the folder as a whole")
@@ -97,7 +101,3 @@ def _check_free(folder: Path, ours: set[str]) -> None:
             f"{folder} holds other files, such as {others[0]}, which saving would remove; choose a "
             "folder of its own"
         )
-
-
-def _digest_of_json(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,32 @@
+"""JSON of files, which may hold anything, and its seal."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def parse(text: bytes) -> Any:
+    """The content of JSON; raises `ValueError` if it is no JSON, or is nested too deep to read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def digest_of_json(value: Any) -> str:
+    """SHA-256 of what JSON can hold, in whatever order its keys are."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with its digest, by which `unseal` knows whether it was altered."""
+    return {"digest": digest_of_json(content), "content": content}
+
+
+def unseal(record: Any) -> dict[str, Any]:
+    """The content of what `seal` returned; raises `ValueError` if it was altered."""
+    content = record.get("content") if isinstance(record, dict) else None
+    if not isinstance(content, dict) or record.get("digest") != digest_of_json(content):
+        raise ValueError("it is not what was saved")
+    return content
