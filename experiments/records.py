@@ -21,6 +21,7 @@ class Figure(NamedTuple):
     error: float | None = None
 
 
+FORMAT = 1
 NUMBERS = ("value", "std", "error", "seconds", "seed_std")
 Figures = Mapping[str, Figure | float]
 
@@ -139,17 +140,24 @@ def save(path: Path, records: Iterable[Record]) -> None:
             key = json.dumps(dataclasses.asdict(r.source))
             row["source"] = sources.setdefault(key, len(sources))
         rows.append(json.dumps({k: v for k, v in row.items() if v is not None}, ensure_ascii=False))
-    text = '{"sources": [\n%s\n],\n"records": [\n%s\n]}\n'
+    text = '{"format": %d, "sources": [\n%s\n],\n"records": [\n%s\n]}\n'
     with replacing(path) as partial:
-        partial.write_text(text % (",\n".join(sources), ",\n".join(rows)))
+        partial.write_text(text % (FORMAT, ",\n".join(sources), ",\n".join(rows)))
 
 
 def read(path: Path) -> list[Record]:
     """The records of a file; raises `UserError` if it holds none."""
     try:
         found = parse(path.read_bytes())
+        if found.get("format", 1) > FORMAT:
+            raise UserError(
+                f"{path} has format {found['format']}, and this version of wfm reads none beyond "
+                f"{FORMAT}; install a newer one"
+            )
         sources = [_source(**s) for s in found["sources"]]
         return list(_read(found["records"], sources))
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"there are no records at {path}; run the study first") from None
     except (ValueError, KeyError, TypeError, AttributeError, LookupError, OverflowError) as error:

@@ -65,7 +65,7 @@ class Store:
         """
         done = self.place(stage, reads)
         if not self._is_sound(done):
-            with _lock(done):
+            with writing(done), _lock(done):
                 if not self._is_sound(done):
                     if done.is_dir():
                         _set_aside(done)
@@ -82,19 +82,18 @@ class Store:
         self, stage: str, reads: Reads, make: Callable[[Path], None], scratch: str, done: Path
     ) -> None:
         begun = done.with_name(f"{done.name}.begun")
-        with writing(begun):
-            begun.mkdir(parents=True, exist_ok=True)
-            sweep(begun)
-            if most(_damaged(begun) is not None):  # else it was killed after all was made
-                with self._counted(begun / SPENT):
-                    make(begun)
-                if _leads():
-                    self._describe(stage, reads, begun, {scratch, SPENT})
+        begun.mkdir(parents=True, exist_ok=True)
+        sweep(begun)
+        if most(_damaged(begun) is not None):  # else it was killed after all was made
+            with self._counted(begun / SPENT):
+                make(begun)
             if _leads():
-                # Nothing is removed before the entry is complete: a kill here costs nothing.
-                shutil.rmtree(begun / scratch, ignore_errors=True)
-                (begun / SPENT).unlink(missing_ok=True)
-                begun.rename(done)
+                self._describe(stage, reads, begun, {scratch, SPENT})
+        if _leads():
+            # Nothing is removed before the entry is complete: a kill here costs nothing.
+            shutil.rmtree(begun / scratch, ignore_errors=True)
+            (begun / SPENT).unlink(missing_ok=True)
+            begun.rename(done)
         _together(done.name)
         self._sound.add(done)
 

@@ -12,7 +12,7 @@ import jax
 
 from experiments.command import differences
 from experiments.study import Study
-from wfm.atomic import replacing, sweep
+from wfm.atomic import replacing, sweep, writing
 from wfm.checks import some
 from wfm.errors import UserError
 from wfm.jsons import parse
@@ -31,11 +31,12 @@ class Workdir:
     def __init__(self, path: str | Path, study: Study):
         self.path = Path(path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.path)
-            sweep(self.path, "*")
-            sweep(self.path / CELLS)
-            self._open({"study": study.name, "base": study.base.to_dict()})
+            with writing(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock = _lock(self.path)
+                sweep(self.path, "*")
+                sweep(self.path / CELLS)
+                self._open({"study": study.name, "base": study.base.to_dict()})
         except UserError:
             raise
         except OSError as error:
@@ -59,7 +60,7 @@ class Workdir:
             with replacing(file) as partial:
                 partial.write_text(text + "\n")
         elif old != new:
-            keys = sorted(key.removeprefix("base.") for key in differences(old, new))
+            keys = sorted(key.removeprefix("base.")[:40] for key in differences(old, new))
             raise UserError(
                 f"{self.path} holds a run with another config (different: {some(keys, 20)}); "
                 "choose another --workdir or delete it"

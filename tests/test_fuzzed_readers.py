@@ -19,7 +19,7 @@ from tests.readers import READERS, damage_one, read_quietly
 from wfm.errors import UserError
 
 INPUTS = int(os.environ.get("WFM_FUZZ", "60"))
-SECONDS = 5.0  # for one input, on a slow machine
+SECONDS = 5.0  # of the processor, for one input
 MEMORY = 2**30  # more than any of these files needs, and less than sizes that they claim
 
 
@@ -59,13 +59,13 @@ def test_what_is_damaged_is_read_as_it_was_or_refused(name, tmp_path, as_in_use)
     for number in range(round(INPUTS * reader.share) if INPUTS < 2000 else INPUTS):
         folder = shutil.copytree(tmp_path / "good", tmp_path / str(number))
         rng = random.Random(f"{name} {number}")
-        file, start = damage_one(folder, reader, rng, damaged), time.monotonic()
+        file, start = damage_one(folder, reader, rng, damaged), time.process_time()
         try:
             counts[outcome(reader, folder, good)] += 1
         except Exception as error:
             error.add_note(f"input {number} of {name}: {file}")
             raise
-        assert time.monotonic() - start < SECONDS, f"input {number} of {name}: {file}"
+        assert time.process_time() - start < SECONDS, f"input {number} of {name}: {file}"
         shutil.rmtree(folder)
     found = " | ".join(str(counts[kind]) for kind in ("same", "other", "refused"))
     print(f"\n| {name} | {found} |")

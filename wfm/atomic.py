@@ -47,8 +47,8 @@ def writing(path: str | Path) -> Iterator[None]:
         if (number := _number(error)) not in PLACE:
             raise
         raise CannotWrite(
-            f"{getattr(error, 'filename', None) or path} cannot be written "
-            f"({os.strerror(number)}); make room or allow writing there, and run the same again"
+            f"{path} cannot be written ({os.strerror(number)}); make room or allow writing there, "
+            "and run the same again"
         ) from error
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 
 def parse(text: bytes) -> Any:
-    """The content of JSON; raises `ValueError` if it is no JSON, or is nested too deep to read."""
+    """The content of JSON; raises `ValueError` if it is no JSON, or cannot be written again."""
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()  # halves of characters are read, not written
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    return found
 
 
 def digest_of_json(value: Any) -> str:

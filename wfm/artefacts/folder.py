@@ -67,7 +67,8 @@ def _record(path: Path, name: str) -> dict[str, Any]:
         raise UserError(f"there is no saved {name} in {path.parent}: {path.name} is missing")
     try:
         record = parse(path.read_bytes())
-        number = operator.index(record["format"])
+        if (number := operator.index(record["format"])) < 1:
+            raise ValueError
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} is damaged: it is not the JSON that was saved") from None
     if number > FORMAT:

@@ -52,9 +52,10 @@ class Checkpoints:
             cleanup_tmp_directories=True,  # left by killed saves
             lightweight_initialize=True,  # also opens folders with damaged files
         )
-        self._manager = ocp.CheckpointManager(
-            self._folder, options=options, item_names=("state", "meta")
-        )
+        with writing(self._folder):
+            self._manager = ocp.CheckpointManager(
+                self._folder, options=options, item_names=("state", "meta")
+            )
         self._losses = best.losses
         self._losses |= {step: self._loss(step) for step in self._manager.all_steps()}
 
