@@ -149,19 +149,17 @@ def read(path: Path) -> list[Record]:
     """The records of a file; raises `UserError` if it holds none."""
     try:
         found = parse(path.read_bytes())
-        if found.get("format", 1) > FORMAT:
-            raise UserError(
-                f"{path} has format {found['format']}, and this version of wfm reads none beyond "
-                f"{FORMAT}; install a newer one"
-            )
-        sources = [_source(**s) for s in found["sources"]]
-        return list(_read(found["records"], sources))
-    except UserError:
-        raise
+        if (number := found.get("format", 1)) <= FORMAT:
+            sources = [_source(**s) for s in found["sources"]]
+            return list(_read(found["records"], sources))
     except FileNotFoundError:
         raise UserError(f"there are no records at {path}; run the study first") from None
     except (ValueError, KeyError, TypeError, AttributeError, LookupError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to have it made again") from None
+    raise UserError(
+        f"{path} has format {number}, and this version of wfm reads none beyond {FORMAT}; install "
+        "a newer one"
+    )
 
 
 def _source(**fields: Any) -> Source:

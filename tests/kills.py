@@ -41,9 +41,9 @@ def start(folder: Path, *kill: str) -> subprocess.Popen[str]:
 
 
 def lines(process: subprocess.Popen[str]) -> Iterator[list[str]]:
-    """What a run prints, word by word."""
+    """The lines of a run that say more than one word, word by word."""
     assert process.stdout is not None
-    return (line.split() for line in process.stdout)
+    return (words for line in process.stdout if len(words := line.split()) > 1)
 
 
 def undisturbed(folder: Path) -> Usual:
@@ -51,7 +51,7 @@ def undisturbed(folder: Path) -> Usual:
     folder.mkdir(parents=True)
     process, now, stage = start(folder), time.monotonic(), ""
     seconds, operations = Counter(), {}
-    for word, name, *rest in (words for words in lines(process) if len(words) > 1):
+    for word, name, *rest in lines(process):
         if word == "stage":
             seconds[stage] += time.monotonic() - now
             now, stage = time.monotonic(), name
@@ -67,7 +67,7 @@ def killed(folder: Path, stage: str, usual: Usual, rng: random.Random) -> tuple[
     number, now = rng.randint(1, usual.operations[stage]), rng.random() < 0.5
     process = start(folder) if now else start(folder, stage, str(number))
     last, steps = "starting", []
-    for word, name, *_ in (words for words in lines(process) if len(words) > 1):
+    for word, name, *_ in lines(process):
         if word == "from":
             steps.append(int(name))
         if word == "stage":

@@ -51,7 +51,9 @@ def refused(write, folder, told):
     with pytest.raises(CannotWrite) as error:
         write(folder)
     text = str(error.value)
-    assert re.fullmatch(rf"{folder}.* cannot be written \((?:{told})\); make room .* again", text), text
+    assert re.fullmatch(
+        rf"{folder}.* cannot be written \((?:{told})\); make room .* again", text
+    ), text
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -21,6 +21,7 @@ FLOORS = {
     "wfm.digest": 1,
     "wfm.draws": 1,
     "wfm.errors": 1,
+    "wfm.jsons": 1,
     "wfm.versions": 1,
     "wfm.manifolds": 1,
     "wfm.ot": 1,

@@ -5,14 +5,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from wfm.errors import UserError
+
 
 def parse(text: bytes) -> Any:
-    """The content of JSON; raises `ValueError` if it is no JSON, or cannot be written again."""
+    """The content of JSON; raises `UserError` if it is no JSON, or cannot be written again."""
     try:
         found = json.loads(text)
         json.dumps(found, ensure_ascii=False).encode()  # halves of characters are read, not written
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise UserError("it is nested too deep") from None
     return found
 
 
@@ -27,8 +29,8 @@ def seal(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unseal(record: Any) -> dict[str, Any]:
-    """The content of what `seal` returned; raises `ValueError` if it was altered."""
+    """The content of what `seal` returned; raises `UserError` if it was altered."""
     content = record.get("content") if isinstance(record, dict) else None
     if not isinstance(content, dict) or record.get("digest") != digest_of_json(content):
-        raise ValueError("it is not what was saved")
+        raise UserError("it is not what was saved")
     return content

@@ -68,7 +68,7 @@ def _record(path: Path, name: str) -> dict[str, Any]:
     try:
         record = parse(path.read_bytes())
         if (number := operator.index(record["format"])) < 1:
-            raise ValueError
+            raise UserError("the first format is 1")
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} is damaged: it is not the JSON that was saved") from None
     if number > FORMAT:
