@@ -43,8 +43,10 @@ def read_only(folder):
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder])
     if mounted.returncode:
         pytest.skip("this root may not mount")
-    yield
-    subprocess.run(["umount", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 def refused(write, folder, told):
