@@ -8,7 +8,7 @@ STUDIES := demo-settings uci steps steps-mnist path_errors gaussian mnist mnist_
 STORE := --store=runs/store
 
 .DEFAULT_GOAL := help
-.PHONY: help demo $(STUDIES) flows bench test test-all docs lint fmt clean .venv
+.PHONY: help demo $(STUDIES) flows bench test test-all docs lint fmt clean fuzz kills .venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,14 @@ test: lint ## lint, type-check and test: what a contributor runs, in minutes
 test-all: .venv/.test ## the tests that `make test` leaves out: kills, processes, all experiments
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'slow and not optimised'
 	WFM_TESTS_OPTIMISED=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m optimised
+
+fuzz: .venv/.test ## damage the files of every reader in 2000 ways each, in minutes
+	WFM_FUZZ=2000 $(BIN)/python -m pytest -q -s tests/test_fuzzed_readers.py
+
+KILLS ?= 200
+kills: .venv/.test ## kill whole runs KILLS times, in half an hour, and compare what they end with
+	rm -rf runs/kills
+	$(BIN)/python -m tests.kills runs/kills $(KILLS)
 
 docs: .venv/.docs ## execute the notebooks and build the documentation into site/, without a network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -19,8 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wfm.atomic import replacing
+from wfm.atomic import replacing, writing
 from wfm.errors import UserError
+from wfm.jsons import parse
 
 SECONDS = 30  # between lines of progress without a terminal
 
@@ -34,7 +35,7 @@ class MetricsLog:
 
     def write(self, **record: Any) -> None:
         """Append one record."""
-        with self.path.open("ab+") as file:
+        with writing(self.path), self.path.open("ab+") as file:
             if file.seek(0, 2):
                 file.seek(-1, 2)
                 torn = file.read(1) != b"\n"  # by a process killed while writing
@@ -71,7 +72,7 @@ class MetricsLog:
 
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = parse(line)
     except ValueError:  # not JSON, or not text
         return None
     return record if isinstance(record, dict) else None

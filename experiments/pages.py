@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import records as r
 from experiments.records import Record
+from wfm.atomic import replacing, sweep
+from wfm.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.study import Study
@@ -279,8 +281,8 @@ class Picture(Block):
         cell = next((c for c in page.study.cells(self.at or None)), None)
         drawn = page.cells / folder_of(cell.at if cell else {}) / self.file
         if drawn.exists():
-            path = self._path(page)
-            path.write_bytes(drawn.read_bytes())
+            with replacing(self._path(page)) as partial:
+                partial.write_bytes(drawn.read_bytes())
 
     def _path(self, page: Page) -> Path:
         name = page.target.name + (f"-{self.name}" if self.name else "")
@@ -295,15 +297,23 @@ def folder_of(at: Where) -> str:
 
 def write(page: Page, draw: bool = True) -> None:
     """Write NAME.md, NAME.json and pictures; text written by hand stays."""
-    page.target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(page.target.parent, f"{page.target.name}[.-]*")
     file = page.target.with_suffix(".md")
-    old = file.read_text() if file.exists() else ""
+    old = _text(file) if file.exists() else ""
     by_hand = old.split(MARK)[0] if MARK in old else f"# Results: {page.target.name}\n\n"
-    file.write_text(f"{by_hand}{MARK}\n\n{body(page)}\n")
+    with replacing(file) as partial:
+        partial.write_text(f"{by_hand}{MARK}\n\n{body(page)}\n")
     r.save(page.target.with_suffix(".json"), page.records)
     if draw:
         for block in page.study.page:
             block.draw(page)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except ValueError:
+        raise UserError(f"{file} is damaged: it is no text; restore it, or delete it") from None
 
 
 def body(page: Page) -> str:

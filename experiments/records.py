@@ -10,6 +10,7 @@ import numpy as np
 
 from wfm.atomic import replacing
 from wfm.errors import UserError
+from wfm.jsons import parse
 
 
 class Figure(NamedTuple):
@@ -20,6 +21,8 @@ class Figure(NamedTuple):
     error: float | None = None
 
 
+FORMAT = 1
+NUMBERS = ("value", "std", "error", "seconds", "seed_std")
 Figures = Mapping[str, Figure | float]
 
 
@@ -137,27 +140,51 @@ def save(path: Path, records: Iterable[Record]) -> None:
             key = json.dumps(dataclasses.asdict(r.source))
             row["source"] = sources.setdefault(key, len(sources))
         rows.append(json.dumps({k: v for k, v in row.items() if v is not None}, ensure_ascii=False))
-    text = '{"sources": [\n%s\n],\n"records": [\n%s\n]}\n'
+    text = '{"format": %d, "sources": [\n%s\n],\n"records": [\n%s\n]}\n'
     with replacing(path) as partial:
-        partial.write_text(text % (",\n".join(sources), ",\n".join(rows)))
+        partial.write_text(text % (FORMAT, ",\n".join(sources), ",\n".join(rows)))
 
 
 def read(path: Path) -> list[Record]:
     """The records of a file; raises `UserError` if it holds none."""
     try:
-        found = json.loads(path.read_bytes())
-        sources = [Source(**s) for s in found["sources"]]
-        return list(_read(found["records"], sources))
+        found = parse(path.read_bytes())
+        if (number := found.get("format", 1)) <= FORMAT:
+            sources = [_source(**s) for s in found["sources"]]
+            return list(_read(found["records"], sources))
     except FileNotFoundError:
         raise UserError(f"there are no records at {path}; run the study first") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, LookupError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to have it made again") from None
+    raise UserError(
+        f"{path} has format {number}, and this version of wfm reads none beyond {FORMAT}; install "
+        "a newer one"
+    )
+
+
+def _source(**fields: Any) -> Source:
+    source = Source(**fields)
+    _check((str,), {**fields, **source.versions, "versions": ""})
+    return source
 
 
 def _read(rows: Iterable[dict[str, Any]], sources: Sequence[Source]) -> Iterator[Record]:
     for row in rows:
+        numbers = {name: row[name] for name in NUMBERS if name in row}
+        _check((int, float), numbers)
+        list(map(float, numbers.values()))  # as large as a float, at most
+        _check((str,), {"metric": row["metric"]})
+        _check((str, int, float, bool, type(None)), row["at"])
         if "source" in row:
-            row["source"] = sources[row["source"]]
+            row["source"] = dict(enumerate(sources))[row["source"]]
         if "seeds" in row:
             row["seeds"] = tuple(row["seeds"])
+            _check((int,), dict(enumerate(row["seeds"])))
         yield Record(**row)
+
+
+def _check(kinds: Sequence[type], found: Mapping[Any, Any]) -> None:
+    """Raise `TypeError` for values of other kinds."""
+    for name, value in found.items():
+        if type(value) not in kinds:
+            raise TypeError(f"{name} is of type {type(value).__name__}")

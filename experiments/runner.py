@@ -89,11 +89,8 @@ def measure(cell: Cell, kept: Store, place: Path) -> list[Record]:
 
 
 def _copy(old: Path, new: Path) -> None:
-    new.parent.mkdir(parents=True, exist_ok=True)
-    if old.is_dir():
-        shutil.copytree(old, new, dirs_exist_ok=True)
-    else:
-        shutil.copyfile(old, new)
+    with replacing(new) as partial_:
+        shutil.copytree(old, partial_) if old.is_dir() else shutil.copyfile(old, partial_)
 
 
 def _make(point: Point, folder: Path) -> None:

@@ -1,8 +1,6 @@
 """The stages of a run, from zoo to samples; each is found in the store or made there."""
 
-import contextlib
 import json
-import shutil
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +17,7 @@ from experiments.log import MetricsLog, progress_bar
 from experiments.signals import Stopped, StopSignals
 from experiments.store import Store, file_digest
 from wfm.batching import take_rows
-from wfm.errors import UserError
+from wfm.errors import CannotWrite, UserError
 from wfm.fields import functional
 from wfm.flows import Flow, FlowMatching
 from wfm.priors import Prior, Pushforward
@@ -48,6 +46,7 @@ VALIDATION = 256  # at most so many held-out networks for a checkpoint's loss
 REPORTS_PER_CHECKPOINT = 10
 OF_ZOO = ("task", "split", "hidden", "activation", "seed", "zoo")  # what a zoo depends on
 OF_FLOW = ("flow", "field", "training")
+GROUPS, CHECKPOINTS = "groups", "checkpoints"  # folders from which interrupted stages go on
 
 
 class Run:
@@ -96,12 +95,11 @@ class Run:
         spec, path = self.parts.network, self.config.zoo.path
         if path:
             return WeightSet.load(path, spec, self.parts.task.train.x)
-        entry = self.store.get("zoo", self.reads["zoo"], self._make_zoo)
+        entry = self.store.get("zoo", self.reads["zoo"], self._make_zoo, GROUPS)
         return WeightSet.load(entry / "zoo.safetensors", spec)
 
     def _make_zoo(self, folder: Path) -> None:
-        make_zoo(self.parts, folder / "groups").save(folder / "zoo.safetensors")
-        shutil.rmtree(folder / "groups", ignore_errors=True)
+        make_zoo(self.parts, folder / GROUPS).save(folder / "zoo.safetensors")
 
     @cached_property
     def _split(self) -> tuple[WeightSet, WeightSet]:
@@ -153,7 +151,7 @@ class Run:
     @cached_property
     def trained(self) -> "Trained":
         """The flow, its objective, and the sizes that both were made for."""
-        entry = self.store.get("train", self.reads["train"], self._make_flow)
+        entry = self.store.get("train", self.reads["train"], self._make_flow, CHECKPOINTS)
         sizes = json.loads((entry / "sizes.json").read_text())
         matching, unit = make_matching(self.parts, sizes)
         bind, like = functional(make_field(self.parts, matching, unit))
@@ -170,12 +168,15 @@ class Run:
         (folder / "sizes.json").write_text(json.dumps(sizes))
         _save_tree(folder / "parameters.safetensors", state.ema)
         self._export(matching.flow(functional(module)[0](state.ema)), folder / "flow")
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _export(self, flow: Flow, folder: Path) -> None:
         """Save the flow for use elsewhere, if its prior can be saved (not with trajectories)."""
-        with contextlib.suppress(UserError):
+        try:
             flow.save(folder, about=self.about)
+        except CannotWrite:
+            raise
+        except UserError:
+            pass
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -286,7 +287,7 @@ def train(
     c = parts.config.training
     trainer, _, params = flow_trainer(matching, field, parts.optimizer, **parts.training)
     state = trainer.init(params, parts.keys["training"])
-    checkpoints, metrics = Checkpoints(folder / "checkpoints"), MetricsLog(folder / "metrics.jsonl")
+    checkpoints, metrics = Checkpoints(folder / CHECKPOINTS), MetricsLog(folder / "metrics.jsonl")
     state = checkpoints.restore(state) or state
     metrics.truncate("step", int(state.step))
     validation = parts.keys["validation"]

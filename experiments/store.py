@@ -4,6 +4,7 @@ import datetime
 import fcntl
 import hashlib
 import json
+import math
 import os
 import platform
 import resource
@@ -11,15 +12,17 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
-from wfm.atomic import replacing
+from wfm.atomic import replacing, sweep, writing
+from wfm.devices import most
 from wfm.errors import UserError
+from wfm.jsons import parse, seal, unseal
 from wfm.versions import version_of
 
 PACKAGES = ("wfm", "jax", "jaxlib", "equinox", "flax", "optax", "diffrax", "numpy", "scikit-learn")
@@ -51,19 +54,22 @@ class Store:
                 f"{self.folder} cannot be a store ({error.strerror}); choose another --store"
             ) from None
 
-    def get(self, stage: str, reads: Reads, make: Callable[[Path], None]) -> Path:
+    def get(
+        self, stage: str, reads: Reads, make: Callable[[Path], None], scratch: str = "scratch"
+    ) -> Path:
         """The folder of the output of `stage`; `make` fills it once for given `reads`.
 
-        `make` gets the folder as an interrupted attempt left it. An entry whose files have changed
-        is named, set aside, and made again.
+        `make` gets the folder as an interrupted attempt left it. The finished entry lacks what is
+        named `scratch` in it, which only helps to go on. An entry whose files have changed is
+        named, set aside, and made again.
         """
         done = self.place(stage, reads)
         if not self._is_sound(done):
-            with _lock(done):
+            with writing(done), _lock(done):
                 if not self._is_sound(done):
                     if done.is_dir():
                         _set_aside(done)
-                    self._make(stage, reads, make, done)
+                    self._make(stage, reads, make, scratch, done)
         return done
 
     def place(self, stage: str, reads: Reads) -> Path:
@@ -72,25 +78,38 @@ class Store:
         text = json.dumps(everything, sort_keys=True, default=_plain)
         return self.folder / stage / hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _make(self, stage: str, reads: Reads, make: Callable[[Path], None], done: Path) -> None:
+    def _make(
+        self, stage: str, reads: Reads, make: Callable[[Path], None], scratch: str, done: Path
+    ) -> None:
         begun = done.with_name(f"{done.name}.begun")
         begun.mkdir(parents=True, exist_ok=True)
-        with self._counted(begun / SPENT):
-            make(begun)
+        sweep(begun)
+        if most(_damaged(begun) is not None):  # else it was killed after all was made
+            with self._counted(begun / SPENT):
+                make(begun)
+            if _leads():
+                self._describe(stage, reads, begun, {scratch, SPENT})
         if _leads():
-            about = {
-                "stage": stage,
-                "reads": reads,
-                "seconds": round(float((begun / SPENT).read_text()), 3),
-                "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-                "source": source(self.command),
-            }
-            (begun / SPENT).unlink()
-            about["files"] = _digests(begun)
-            (begun / ABOUT).write_text(json.dumps(about, indent=1, default=_plain) + "\n")
+            # Nothing is removed before the entry is complete: a kill here costs nothing.
+            shutil.rmtree(begun / scratch, ignore_errors=True)
+            (begun / SPENT).unlink(missing_ok=True)
             begun.rename(done)
         _together(done.name)
         self._sound.add(done)
+
+    def _describe(self, stage: str, reads: Reads, begun: Path, temporary: set[str]) -> None:
+        """Write how the entry was made, and the digests of what is to stay; it is complete then."""
+        about = {
+            "stage": stage,
+            "reads": reads,
+            "seconds": round(_spent(begun / SPENT), 3),
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "source": source(self.command),
+            "files": _digests(begun, temporary),
+        }
+        plain = json.loads(json.dumps(about, default=_plain))
+        with replacing(begun / ABOUT) as partial:
+            partial.write_text(json.dumps(seal(plain), indent=1) + "\n")
 
     @contextmanager
     def _counted(self, file: Path) -> Iterator[None]:
@@ -103,23 +122,23 @@ class Store:
             yield
         finally:
             spent = time.perf_counter() - start
-            before = float(file.read_text()) if file.exists() else 0.0
-            with replacing(file) as partial:
-                partial.write_text(str(before + spent - self._inner))
+            with suppress(OSError), replacing(file) as partial:  # what stops the work matters more
+                partial.write_text(str(_spent(file) + spent - self._inner))
             self._inner = outer + spent
 
     def _is_sound(self, done: Path) -> bool:
         """Whether an entry exists and its files are those that were written."""
         if done not in self._sound and done.is_dir() and not _damaged(done):
             self._sound.add(done)
+            _drop_lock(done)
         return done in self._sound
 
 
 def _damaged(done: Path) -> str | None:
-    """The name of a file of an entry that was changed, if there is one."""
+    """The name of a file of an entry that was changed, or is missing, if there is one."""
     try:
-        files, found = json.loads((done / ABOUT).read_bytes())["files"], _digests(done)
-        return next((name for name, d in files.items() if found.get(name) != d), None)
+        files = about(done)["files"].items()
+        return next((name for name, d in files if _digest(done / name) != d), None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ABOUT
 
@@ -136,7 +155,8 @@ def _set_aside(done: Path) -> None:
 
 def about(entry: Path) -> dict[str, Any]:
     """How an entry was made: `stage`, `reads`, `seconds`, `peak_mb`, `source`."""
-    return json.loads((entry / ABOUT).read_bytes())
+    found = parse((entry / ABOUT).read_bytes())
+    return found if "stage" in found else unseal(found)  # the first entries were not sealed
 
 
 def source(command: str) -> dict[str, Any]:
@@ -158,9 +178,22 @@ def file_digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ABOUT)
-    return {str(p.relative_to(folder)): file_digest(p) for p in files}
+def _digest(path: Path) -> str | None:
+    return file_digest(path) if path.is_file() else None
+
+
+def _digests(folder: Path, temporary: set[str]) -> dict[str, str]:
+    files = (p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file())
+    return {str(p): file_digest(folder / p) for p in files if p.parts[0] not in temporary}
+
+
+def _spent(file: Path) -> float:
+    """The seconds in a file; none if it is missing or damaged."""
+    try:
+        spent = float(file.read_text())
+    except (OSError, ValueError):
+        return 0.0
+    return spent if 0 <= spent < math.inf else 0.0
 
 
 def _plain(value: Any) -> Any:
@@ -175,7 +208,7 @@ def _lock(done: Path) -> Iterator[None]:
         yield
         return
     done.parent.mkdir(parents=True, exist_ok=True)
-    path = done.with_name(f"{done.name}.lock")
+    path = _lock_file(done)
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -192,6 +225,17 @@ def _lock(done: Path) -> Iterator[None]:
         yield
         # A waiting process gets the lock of an unlinked file, and finds the entry.
         path.unlink(missing_ok=True)
+
+
+def _lock_file(done: Path) -> Path:
+    return done.with_name(f"{done.name}.lock")
+
+
+def _drop_lock(done: Path) -> None:
+    """Remove the lock of a finished entry that a process killed at its very end has left."""
+    with suppress(OSError), _lock_file(done).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_file(done).unlink()
 
 
 def _leads() -> bool:

@@ -12,8 +12,10 @@ import jax
 
 from experiments.command import differences
 from experiments.study import Study
-from wfm.atomic import replacing
+from wfm.atomic import replacing, sweep, writing
+from wfm.checks import some
 from wfm.errors import UserError
+from wfm.jsons import parse
 
 CELLS = "cells"  # the folder with the results of each of them
 FILES = ("config.json", "records.json", "report.html")
@@ -29,9 +31,14 @@ class Workdir:
     def __init__(self, path: str | Path, study: Study):
         self.path = Path(path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.path)
-            self._open({"study": study.name, "base": study.base.to_dict()})
+            with writing(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock = _lock(self.path)
+                sweep(self.path, "*")
+                sweep(self.path / CELLS)
+                self._open({"study": study.name, "base": study.base.to_dict()})
+        except UserError:
+            raise
         except OSError as error:
             raise UserError(
                 f"{path} cannot be the folder of a run ({error.strerror}); choose another --workdir"
@@ -53,9 +60,9 @@ class Workdir:
             with replacing(file) as partial:
                 partial.write_text(text + "\n")
         elif old != new:
-            keys = sorted(key.removeprefix("base.") for key in differences(old, new))
+            keys = sorted(key.removeprefix("base.")[:40] for key in differences(old, new))
             raise UserError(
-                f"{self.path} holds a run with another config (different: {', '.join(keys)}); "
+                f"{self.path} holds a run with another config (different: {some(keys, 20)}); "
                 "choose another --workdir or delete it"
             )
 
@@ -68,7 +75,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        found = json.loads(file.read_bytes())
+        found = parse(file.read_bytes())
     except ValueError:  # not JSON, or not text
         found = None
     if not isinstance(found, dict):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wfm.atomic import replacing
+from wfm.atomic import replacing, sweep
 
 
 def write_file(path, text):
@@ -54,3 +54,13 @@ def test_processes_do_not_meet(tmp_path):
         one.write_text("first")
         other.write_text("second")
     assert (tmp_path / "x").read_text() == "first"
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path):
+    (tmp_path / "below" / "x.abc.partial").mkdir(parents=True)
+    (tmp_path / "x.abc.partial").mkdir()
+    (tmp_path / "x").touch()
+    sweep(tmp_path, "*")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["below", "x"]
+    sweep(tmp_path)
+    assert not list((tmp_path / "below").iterdir())

@@ -22,6 +22,7 @@ FLOORS = {
     "wfm.downloads": 1,
     "wfm.draws": 1,
     "wfm.errors": 1,
+    "wfm.jsons": 1,
     "wfm.versions": 1,
     "wfm.manifolds": 1,
     "wfm.ot": 1,

@@ -7,6 +7,14 @@ class UserError(ValueError):
     Any other exception is a bug, and its traceback matters.
     """
 
+    def __init__(self, message: str):
+        # Names that damaged files hold may have line breaks, or control a terminal.
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
 
 class MissingFile(UserError, FileNotFoundError):
     """A file that is not there."""
+
+
+class CannotWrite(UserError, OSError):
+    """The disk is full, or may not be written to."""

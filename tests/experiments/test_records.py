@@ -57,6 +57,7 @@ DAMAGES = {
     "without sources": b'{"records": []}',
     "of an unknown source": b'{"sources": [], "records": [{"at": {}, "source": 3}]}',
     "of other things": b'{"sources": [], "records": [{"row": "a", "value": 1}]}',
+    "text for a number": b'{"sources": [], "records": [{"at": {}, "metric": "", "value": "1"}]}',
     "numbers": b'{"sources": [], "records": [1]}',
 }
 
@@ -68,6 +69,16 @@ def test_damaged_records_are_named(damage, tmp_path):
     with pytest.raises(UserError, match=re.escape(f"{file} is damaged (")):
         read(file)
     assert file.read_bytes() == DAMAGES[damage]
+
+
+def test_records_of_a_newer_version(tmp_path):
+    save(tmp_path / "records.json", RECORDS)
+    text = (tmp_path / "records.json").read_text()
+    (tmp_path / "records.json").write_text(text.replace('"format": 1', '"format": 2'))
+    with pytest.raises(UserError, match=r"has format 2, and this version .* install a newer one"):
+        read(tmp_path / "records.json")
+    (tmp_path / "records.json").write_text(text.replace('"format": 1, ', ""))
+    assert read(tmp_path / "records.json") == RECORDS  # as the first were written
 
 
 def test_records_that_are_not_there(tmp_path):

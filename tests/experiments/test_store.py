@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -218,6 +219,44 @@ def test_other_processes_of_the_same_run_write_nothing(tmp_path, monkeypatch, ma
     assert len(made) == 1  # they compute along
     assert not entry.exists()  # what the first one writes
     assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_a_kill_after_all_was_made_costs_nothing(tmp_path, make, made, monkeypatch):
+    """What was made is complete before what helps to go on from is removed."""
+
+    def make_from_groups(folder):
+        (folder / "groups").mkdir()
+        make(folder)
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    kept = Store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            kept.get("zoo", READS, make_from_groups, "groups")
+    (begun,) = tmp_path.glob("zoo/*.begun")
+    (begun / "output.x.partial").mkdir()  # as a kill leaves it
+    entry = Store(tmp_path).get("zoo", READS, make_from_groups, "groups")
+    assert len(made) == 1
+    assert sorted(p.name for p in entry.iterdir()) == ["entry.json", "output", "part"]
+
+
+def test_the_lock_that_a_kill_at_the_very_end_leaves_is_removed(tmp_path, make):
+    entry = Store(tmp_path).get("zoo", READS, make)
+    lock = entry.with_name(f"{entry.name}.lock")
+    lock.touch()
+    Store(tmp_path).get("zoo", READS, make)
+    assert not lock.exists()
+
+
+def test_entries_from_before_they_were_sealed_are_read(tmp_path, make, made):
+    entry = Store(tmp_path).get("zoo", READS, make)
+    (entry / "entry.json").write_text(json.dumps(about(entry)))
+    assert Store(tmp_path).get("zoo", READS, make) == entry
+    assert len(made) == 1
+    assert about(entry)["stage"] == "zoo"
 
 
 OTHER = """

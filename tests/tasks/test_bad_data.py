@@ -149,6 +149,10 @@ BAD_FILES = {
         in_file("test", 1, idx(changed(LABELS[:20], 3, 9))),
         r"t10k-labels.* have labels up to 9, but the first has none of class 5, 6, 7, 8, 9;",
     ),
+    "a label as large as they get": (
+        in_file("train", 1, idx(changed(LABELS, 3, 2**31 - 1), 0x0C)),
+        r"train-labels.* have labels up to 2147483647, but the first has none of class 5, 6, .*…",
+    ),
     "negative": (
         in_file("train", 1, idx(changed(LABELS, 3, -1), 0x09)),
         r"train-labels.* has labels of int8 from -1 on",

@@ -3,8 +3,8 @@
 They are written completely or not at all, and checked when they are read.
 """
 
-import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from wfm.atomic import replacing
 from wfm.digest import digest
 from wfm.downloads import download_artefact
 from wfm.errors import MissingFile, UserError
+from wfm.jsons import parse, seal, unseal
 from wfm.versions import version_of
 
 FORMAT = 1
@@ -43,8 +44,7 @@ def write(path: str | Path, name: str, objects: Mapping[str, Any], classes: Clas
         "arrays": digest(arrays),
         "objects": {key: value for key, (value, _) in encoded.items()},
     }
-    record = {"format": FORMAT, "digest": _digest_of_json(content), "content": content}
-    text = json.dumps(record, indent=1)
+    text = json.dumps({"format": FORMAT} | seal(content), indent=1)
     _check_free(path, _names(name))
     files = {f"{name}.json": text.encode(), ARRAYS: save(arrays)}
     with replacing(path) as new:
@@ -67,15 +67,18 @@ def read(source: str | Path, name: str, classes: Classes, key: str) -> Any:
     """
     place = download_artefact(str(source)) if "://" in str(source) else Path(source)
     files = _read(place, _names(name))
-    record = _record(files, place / f"{name}.json", name)
-    content = record.get("content") or {}
-    if record.get("digest") != _digest_of_json(content):
-        raise UserError(f"{place / name}.json is damaged: it is not what was saved")
-    arrays = _arrays(files, place / ARRAYS, content["arrays"])
+    path = place / f"{name}.json"
+    record = _record(files, path, name)
+    try:
+        content = unseal(record)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    arrays = _arrays(files, place / ARRAYS, content.get("arrays"))
     try:
         return decode(content["objects"][key], arrays, classes)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{place} cannot be rebuilt: {error}") from error
+    except Exception as error:  # constructors of any class, called with anything
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{place} cannot be rebuilt: {reason or type(error).__name__}") from error
 
 
 def _names(name: str) -> set[str]:
@@ -96,8 +99,9 @@ def _record(files: Mapping[str, bytes], path: Path, name: str) -> dict[str, Any]
     if path.name not in files:
         raise UserError(f"there is no saved {name} in {path.parent}: {path.name} is missing")
     try:
-        record = json.loads(files[path.name])
-        number = int(record["format"])
+        record = parse(files[path.name])
+        if (number := operator.index(record["format"])) < 1:
+            raise UserError("the first format is 1")
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} is damaged: it is not the JSON that was saved") from None
     if number > FORMAT:
@@ -108,7 +112,7 @@ def _record(files: Mapping[str, bytes], path: Path, name: str) -> dict[str, Any]
     return record
 
 
-def _arrays(files: Mapping[str, bytes], path: Path, expected: str) -> dict[str, np.ndarray]:
+def _arrays(files: Mapping[str, bytes], path: Path, expected: Any) -> dict[str, np.ndarray]:
     """The arrays, if they are the ones that were saved."""
     if path.name not in files:
         raise UserError(f"{path} is missing; copy the artefact as a whole")
@@ -137,7 +141,3 @@ def _check_free(path: Path, ours: set[str]) -> None:
             f"{path} holds other files, such as {others[0]}, which saving would remove; choose a "
             "folder of its own"
         )
-
-
-def _digest_of_json(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -36,7 +36,10 @@ def read_idx(path: str | Path) -> np.ndarray:
             f"{path} has {len(content):,} bytes (unpacked) where its header promises "
             f"{promised:,}; it is damaged, so download it again"
         )
-    return np.frombuffer(content[header:], dtype).reshape(shape.astype(int))
+    try:
+        return np.frombuffer(content[header:], dtype).reshape(shape.astype(int))
+    except ValueError:  # no entries, along more axes, or longer ones, than an array can have
+        raise UserError(f"{path} is damaged: it claims {n_axes} axes; download it again") from None
 
 
 def _unpacked(path: Path) -> bytes:

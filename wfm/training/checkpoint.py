@@ -1,6 +1,5 @@
 """Training states on disk, by orbax: saved while training continues, checked when read."""
 
-import hashlib
 import json
 import math
 import warnings
@@ -16,10 +15,12 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers as policies
 
+from wfm.atomic import writing
 from wfm.checks import check_count
 from wfm.devices import most
 from wfm.digest import digest
 from wfm.errors import UserError
+from wfm.jsons import digest_of_json
 from wfm.training.trainer import TrainState
 
 
@@ -51,9 +52,10 @@ class Checkpoints:
             cleanup_tmp_directories=True,  # left by killed saves
             lightweight_initialize=True,  # also opens folders with damaged files
         )
-        self._manager = ocp.CheckpointManager(
-            self._folder, options=options, item_names=("state", "meta")
-        )
+        with writing(self._folder):
+            self._manager = ocp.CheckpointManager(
+                self._folder, options=options, item_names=("state", "meta")
+            )
         self._losses = best.losses
         self._losses |= {step: self._loss(step) for step in self._manager.all_steps()}
 
@@ -77,9 +79,10 @@ class Checkpoints:
         self._losses[step] = about["loss"]
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(leaves),
-            meta=ocp.args.JsonSave({"about": about, "digest": _digest_of_json(about)}),
+            meta=ocp.args.JsonSave({"about": about, "digest": digest_of_json(about)}),
         )
-        self._manager.save(step, args=items, force=True)
+        with writing(self._folder):
+            self._manager.save(step, args=items, force=True)
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest intact state, or `None` if none was saved; `like` gives its structure.
@@ -99,11 +102,13 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Return once the last state saved is safe on disk."""
-        self._manager.wait_until_finished()
+        with writing(self._folder):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Wait for the last save and release the folder."""
-        self._manager.close()
+        with writing(self._folder):
+            self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -148,7 +153,7 @@ class Checkpoints:
         """What was stored with a state; raises if it is damaged."""
         items = ocp.args.Composite(meta=ocp.args.JsonRestore())
         meta = self._manager.restore(step, args=items)["meta"]
-        if meta["digest"] != _digest_of_json(meta["about"]):
+        if meta["digest"] != digest_of_json(meta["about"]):
             raise UserError(f"what is stored with step {step} was altered")
         return meta["about"]
 
@@ -238,10 +243,6 @@ def _arrays(tree: PyTree) -> dict[str, str]:
         jax.tree_util.keystr(path): f"{a.dtype}{list(a.shape)}"
         for path, a in jax.tree_util.tree_leaves_with_path(tree)
     }
-
-
-def _digest_of_json(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

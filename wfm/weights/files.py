@@ -35,7 +35,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return arrays, file.metadata() or {}
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path} is not a readable safetensors file ({error}); write it with `save_weights`"
         ) from error
