@@ -41,8 +41,8 @@ def unpack(path: Path, names: Collection[str]) -> dict[str, bytes]:
             return {member.filename: archive.read(member) for member in members}
     except UserError:
         raise
-    except DAMAGED as error:
-        raise UserError(f"{path} is damaged or no zip file ({error}); {REMEDY}") from None
+    except DAMAGED:  # whose messages may quote what is damaged
+        raise UserError(f"{path} is damaged or no zip file; {REMEDY}") from None
 
 
 def _check(path: Path, members: list[zipfile.ZipInfo], names: Collection[str]) -> None:
