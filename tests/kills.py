@@ -1,4 +1,4 @@
-"""Whole runs killed by SIGKILL, and what is left of them: `python -m tests.kills FOLDER [KILLS]`.
+"""Whole runs killed by SIGKILL, and what is left of them: `python -m tests.kills FOLDER [KILLS [SEED]]`.
 
 A run is killed once or twice in each of its stages, at a random moment or just before a random
 operation on its files, and started again after each kill. In the end it must have the bits of a run
@@ -143,9 +143,9 @@ def one_run(
     return kills, lost
 
 
-def main(folder: str, number: str = "200") -> Counter[str]:
+def main(folder: str, number: str = "200", seed: str = "0") -> Counter[str]:
     """Kill runs until there were `number` kills; returns them by stage."""
-    rng, total, runs = random.Random(0), Counter(), 0
+    rng, total, runs = random.Random(int(seed)), Counter(), 0
     usual = undisturbed(Path(folder) / "undisturbed")
     while (left := int(number) - total.total()) > 0:
         # A run that is to be killed only a few times, is killed in any of its stages.

@@ -71,6 +71,17 @@ def test_a_mean_over_devices_is_the_mean_over_rows(n):
     chex.assert_trees_all_close(mean, {"a": 7.0, "b": np.array([21.0, 23, 25])})
 
 
+def test_devices_wait_once_for_arrays_of_any_precision():
+    rows = {"a": jnp.arange(8.0), "b": jnp.arange(24.0, dtype=jnp.bfloat16).reshape(8, 3)}
+    means = lambda _, share: jax.tree.map(lambda a: a.mean(0), share)  # noqa: E731
+    mean = jax.jit(mean_over(means, device_mesh()))
+    assert mean.lower(None, rows).as_text().count("all_reduce\"") == 1
+    found = mean(None, rows)
+    assert found["b"].dtype == jnp.bfloat16
+    assert found["b"].tolist() == [10.5, 11.5, 12.5]
+    assert found["a"] == 3.5
+
+
 @pytest.mark.parametrize("rows", [1, 5, 8, 13])
 @pytest.mark.parametrize("out_axis", [0, 1])
 def test_rows_that_do_not_divide_come_back_once_and_in_order(rows, out_axis):

@@ -62,6 +62,7 @@ def mean_over(f: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
         return f
 
     def on_each(shared: PyTree, share: PyTree) -> PyTree:
+        # One vector: devices wait for each other once, not once for each array.
         flat, restore = ravel_pytree(f(shared, share))
         return restore(jax.lax.pmean(flat, AXIS))
 
