@@ -1,4 +1,4 @@
-"""Whole runs killed by SIGKILL, and what is left of them: `python -m tests.kills FOLDER [KILLS [SEED]]`.
+"""Whole runs killed by SIGKILL, and what is left: `python -m tests.kills FOLDER [KILLS [SEED]]`.
 
 A run is killed once or twice in each of its stages, at a random moment or just before a random
 operation on its files, and started again after each kill. In the end it must have the bits of a run

@@ -75,7 +75,7 @@ def test_devices_wait_once_for_arrays_of_any_precision():
     rows = {"a": jnp.arange(8.0), "b": jnp.arange(24.0, dtype=jnp.bfloat16).reshape(8, 3)}
     means = lambda _, share: jax.tree.map(lambda a: a.mean(0), share)  # noqa: E731
     mean = jax.jit(mean_over(means, device_mesh()))
-    assert mean.lower(None, rows).as_text().count("all_reduce\"") == 1
+    assert mean.lower(None, rows).as_text().count('all_reduce"') == 1
     found = mean(None, rows)
     assert found["b"].dtype == jnp.bfloat16
     assert found["b"].tolist() == [10.5, 11.5, 12.5]
