@@ -57,6 +57,7 @@ def undisturbed(folder: Path) -> Usual:
             now, stage = time.monotonic(), name
         if word == "count":
             operations[name] = int(rest[0])
+    seconds[stage] += time.monotonic() - now
     assert process.wait() == 0, (folder / "stderr").read_text()
     assert operations.keys() == STAGES.keys(), operations
     return Usual(operations, dict(seconds), result(folder))
