@@ -65,6 +65,7 @@ def card(study: Study, cell: Cell, run: Run, found: Sequence[Record], sha256: st
         weights=f"{parts.network.n_weights:,}",
         trajectories=c.zoo.networks,
         kind=c.flow.kind,
+        align=json.dumps(c.flow.align),
         form=run.about["form"],
         steps=c.sampling.steps,
         solver=c.sampling.solver,
