@@ -2,7 +2,7 @@
 
 A run is killed once or twice in each of its stages, at a random moment or just before a random
 operation on its files, and started again after each kill. In the end it must have the bits of a run
-that was not disturbed, and leave nothing behind. Prints a table of kills by stage.
+that was not disturbed, and leave nothing behind. Prints the kills by stage after each run.
 """
 
 import random
@@ -153,9 +153,8 @@ def main(folder: str, number: str = "200", seed: str = "0") -> Counter[str]:
         order = sorted(rng.sample(range(len(ORDER)), min(left, len(ORDER))))
         kills, _ = one_run(Path(folder) / "run", usual, [ORDER[i] for i in order], rng)
         total, runs = total + kills, runs + 1
-        print(f"{total.total()} kills, {runs} runs finished with the same bits", flush=True)
-    print("\n| stage | kills |\n|---|---|")
-    print("\n".join(f"| {stage} | {total[stage]} |" for stage in ("starting", *STAGES)))
+        found = ", ".join(f"{stage} {total[stage]}" for stage in ("starting", *STAGES))
+        print(f"{total.total()} kills, {runs} runs with the same bits: {found}", flush=True)
     return total
 
 
