@@ -1,6 +1,7 @@
 """The stages of a run, from zoo to samples; each is found in the store or made there."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -297,7 +298,10 @@ def train(
     with (
         StopSignals() as signals,
         progress_bar("Training the flow", c.steps, int(state.step)) as bar,
+        ThreadPoolExecutor(1) as meanwhile,
     ):
+        if jax.process_count() == 1:  # several must begin the same programs in the same order
+            meanwhile.submit(trainer.mean_loss, state.ema, some, validation)  # so as to compile
 
         def on_report(state: TrainState, found: dict[str, float]) -> None:
             step, stopped = int(state.step), signals.noted()
