@@ -21,12 +21,10 @@ $(STUDIES): .venv/.demo
 	$(BIN)/python -m experiments run $(subst -,:,$@) --workdir=runs/$@ $(STORE)
 	$(BIN)/python -m experiments page $(subst -,:,$@) --workdir=runs/$@
 
-flows: .venv/.demo ## make the flows of a release and their cards, into runs/flows
-	for task in breast_cancer mnist; do \
-		$(BIN)/python -m experiments run pretrained:$$task --workdir=runs/pretrained-$$task $(STORE) && \
-		$(BIN)/python -m experiments export pretrained:$$task --workdir=runs/pretrained-$$task $(STORE) \
-			--to=runs/flows/$$task || exit 1; \
-	done
+flows: runs/flows/pretrained runs/flows/pretrained-mnist ## make the flows of a release, with their cards
+runs/flows/%: .venv/.demo
+	$(BIN)/python -m experiments run $(subst -,:,$*) --workdir=runs/$* $(STORE)
+	$(BIN)/python -m experiments export $(subst -,:,$*) --workdir=runs/$* $(STORE) --to=$@
 
 bench: .venv/.demo ## race PyTorch and measure growth, into runs/bench and docs/results/bench.md
 	@$(PIP) torch==2.13.0 geoopt==0.5.1

@@ -100,6 +100,7 @@ def _rest() -> dict[str, Any]:
     cases = {
         "zoo": ours("zoo", **task, networks=100, **schedule),
         "zoo_torch": rival("zoo", **task, networks=2, threads=1, **schedule),
+        "roofline": ours("roofline", **SMALL, batch=32, microbatch=1) | {"env": {}},
         "densities": ours(
             "densities",
             widths=[30, 16, 16, 2],

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments import records
-from tests.killed_run import STAGES
+from tests.killed_run import STAGES, place
 from wfm.jsons import digest_of_json
 
 ORDER = ("zoo", "zoo", "alignment", "training", "saving", "training", "saving", "sampling")
@@ -73,8 +73,8 @@ def killed(folder: Path, stage: str, usual: Usual, rng: random.Random) -> tuple[
             steps.append(int(name))
         if word == "stage":
             last = name
-        if now and last == stage:
-            time.sleep(rng.uniform(0, usual.seconds[stage]))
+        if now and last != "starting" and place(last) >= place(stage):
+            time.sleep(rng.uniform(0, usual.seconds[last]))
             process.kill()
             now = False
     code = process.wait()

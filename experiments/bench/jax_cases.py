@@ -1,6 +1,7 @@
 """The timed cases of this code: one per function, with arguments that JSON can hold."""
 
 import math
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ import optax
 from flax import nnx
 
 from experiments.bench.clock import peak_mb, timed
-from experiments.bench.flops import matmul_rate, product_flops
+from experiments.bench.flops import matmul_rate, product_flops, product_seconds
 from experiments.build import COUPLINGS, matchings
 from wfm.batching import map_batched
 from wfm.devices import device_mesh, replicate, spread
@@ -24,9 +25,12 @@ from wfm.weights import AsTrained, Canonical, Weights, align_all, mlp
 from wfm.zoo import Schedule, train_zoo
 
 ATTENTION: dict[str, type[GraphField]] = {"graph": RelationalTransformer, "full": FullTransformer}
-KEY = jax.random.key(0)
 
 Figures = dict[str, Any]
+
+
+def _key() -> jax.Array:
+    return jax.random.key(0)  # not made when this is imported, which would start JAX
 
 
 class _Setting:
@@ -55,7 +59,7 @@ class _Setting:
         return self.matching.flow(bind(params))
 
     def networks(self, n: int) -> Weights:
-        return jax.vmap(self.matching.prior.sample)(jax.random.split(KEY, n))
+        return jax.vmap(self.matching.prior.sample)(jax.random.split(_key(), n))
 
 
 def device() -> Figures:
@@ -75,7 +79,7 @@ def training(batch: int, microbatch: int, steps: int = 1, **setting: Any) -> Fig
     trainer, _, params = flow_trainer(
         s.matching, s.module, adam(1e-3, 100), batch_size=batch, microbatch=microbatch, mesh=s.mesh
     )
-    state, data = replicate((trainer.init(params, KEY), s.networks(batch)), s.mesh)
+    state, data = replicate((trainer.init(params, _key()), s.networks(batch)), s.mesh)
     seconds = timed(lambda: jax.block_until_ready(trainer.advance(state, data, steps)))
     whole = Trainer(trainer.loss, trainer.optimizer, trainer.examples, batch)
     advance: Any = Trainer.advance
@@ -89,6 +93,20 @@ def training(batch: int, microbatch: int, steps: int = 1, **setting: Any) -> Fig
     }
 
 
+def roofline(batch: int, microbatch: int, **setting: Any) -> Figures:
+    """A training step on one core, and its matrix products alone, each as the step has it."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX starts its threads
+    found = training(batch, microbatch, **setting)
+    s = _Setting(**setting)
+    trainer, _, params = flow_trainer(
+        s.matching, s.module, adam(1e-3, 100), batch_size=batch, microbatch=microbatch
+    )
+    state, data = trainer.init(params, _key()), s.networks(batch)
+    return found | {
+        "product_seconds": product_seconds(lambda x: trainer.advance(x, data, 1), state)
+    }
+
+
 def sampling(networks: int, steps: int, at_once: int, **setting: Any) -> Figures:
     """Euler steps from the prior to new networks."""
     s = _Setting(**setting)
@@ -98,7 +116,7 @@ def sampling(networks: int, steps: int, at_once: int, **setting: Any) -> Figures
         draw = partial(s.flow.sample, integrator=how)
         return map_batched(draw, keys, at_once)
 
-    draw, keys = jax.jit(spread(some, s.mesh)), jax.random.split(KEY, networks)
+    draw, keys = jax.jit(spread(some, s.mesh)), jax.random.split(_key(), networks)
     one = jax.tree.map(lambda a: a[0], s.networks(1))
     seconds = timed(lambda: jax.block_until_ready(draw(keys)))
     return {
@@ -126,7 +144,7 @@ def densities(networks: int, steps: int, at_once: int, **setting: Any) -> Figure
         return s.flow.log_prob(x, Integrator(steps), Hutchinson(), key)
 
     all_of_them = jax.jit(lambda pairs: map_batched(one, pairs, at_once))
-    pairs = s.networks(networks), jax.random.split(KEY, networks)
+    pairs = s.networks(networks), jax.random.split(_key(), networks)
     return {"seconds": timed(lambda: jax.block_until_ready(all_of_them(pairs)))}
 
 
@@ -134,11 +152,11 @@ def zoo(task: str, hidden: Sequence[int], networks: int, epochs: int, batch_size
     """Training base networks in bulk."""
     data = load_task(task)
     spec = mlp(*data.input_shape, *hidden, data.n_classes)
-    initial = jax.vmap(AsTrained(spec).prior(0.1).sample)(jax.random.split(KEY, networks))
+    initial = jax.vmap(AsTrained(spec).prior(0.1).sample)(jax.random.split(_key(), networks))
     steps = epochs * (len(data.train) // batch_size)
     schedule = Schedule(epochs, batch_size, 0, steps)
     run = lambda: jax.block_until_ready(  # noqa: E731
-        train_zoo(spec, data, initial, optax.adam(1e-3), KEY, schedule).weights
+        train_zoo(spec, data, initial, optax.adam(1e-3), _key(), schedule).weights
     )
     # Each call is a new computation, so only a program cache separates out compilation.
     with tempfile.TemporaryDirectory() as cache:
@@ -154,7 +172,7 @@ def coupling(name: str, widths: Sequence[int], batch: int) -> Figures:
         partial(COUPLINGS[name].coupling(s.spec).pair, s.matching.space, s.matching.prior)
     )
     x = s.networks(batch)
-    return {"seconds": timed(lambda: jax.block_until_ready(pair(x, KEY)))}
+    return {"seconds": timed(lambda: jax.block_until_ready(pair(x, _key())))}
 
 
 def alignment(name: str, task: str, hidden: Sequence[int], networks: int) -> Figures:
@@ -164,7 +182,7 @@ def alignment(name: str, task: str, hidden: Sequence[int], networks: int) -> Fig
     form = Canonical(spec)
     draw: Callable = AsTrained(spec).prior(0.1).sample
     points = jax.jit(jax.vmap(lambda key: form.encode(draw(key))))(
-        jax.random.split(KEY, networks + 1)
+        jax.random.split(_key(), networks + 1)
     )
     one, others = (jax.tree.map(lambda a, s=s: a[s], points) for s in (0, slice(1, None)))
     matching = matchings(form.spec, data)[name]

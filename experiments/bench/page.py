@@ -115,6 +115,21 @@ def _span(figures: Case, factor: float = 1.0) -> str:
     return f"{s['median']:.3g} | {s['least']:.3g} to {s['most']:.3g} | {s['first']:.0f}"
 
 
+def roofline(cases: Cases) -> str:
+    """How much of a core's rate a step reaches, and how much its products would by themselves."""
+    lines = []
+    for name in cases.finished("roofline"):
+        f = cases.figures[name]
+        step, alone = f["seconds"]["median"], f["product_seconds"]
+        shares = (f["product_flops"] / s / f["matmul_rate"] for s in (step, alone))
+        whole, most = (f"{share:.0%}" for share in shares)
+        lines.append(
+            f"On one core the first step takes {step:.3g} s, {whole} of a large product's rate. "
+            f"Its products alone, each in its own shape, take {alone:.3g} s, {most}."
+        )
+    return "\n\n".join(lines)
+
+
 def growth(cases: Cases) -> dict[str, np.ndarray]:
     """Rows of (weights, seconds, MB of buffers) for each kind of graph, from small to large."""
     return {
@@ -200,6 +215,7 @@ class Bench(Drawn):
             [
                 MEANINGS,
                 *(rivals(cases, size, title) for size, title in RIVALS.items()),
+                *filter(None, [roofline(cases)]),
                 "**Growth**: training steps of 30-h-h-2, 2 layers, width 32, batch 2",
                 super().markdown(page),
                 growth_table(growth(cases)),

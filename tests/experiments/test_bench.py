@@ -36,6 +36,16 @@ def test_products_are_counted_wherever_they_are():
     assert product_flops(gradient, a, b) == 3 * one
 
 
+def test_products_alone_are_timed_as_often_as_they_are_computed(monkeypatch):
+    monkeypatch.setattr(flops, "_seconds", lambda product: product.flops())
+    a = jnp.ones((3, 3))
+    repeated = lambda a: jax.lax.scan(lambda c, _: (a @ c, jnp.trace(a.T @ c)), a, length=7)  # noqa: E731
+    assert flops.product_seconds(repeated, a) == product_flops(repeated, a) == 14 * 54
+    monkeypatch.undo()
+    assert 0 < flops.product_seconds(repeated, a) < 0.1
+    assert flops.product_seconds(jnp.matmul, jnp.ones((3, 0)), jnp.ones((0, 3))) == 0
+
+
 def test_growth_is_fitted_by_powers():
     weights = np.array([300.0, 1e4, 1e5, 1e6])
     rows = np.stack([weights, 3 * weights, 0.1 * weights**1.5], 1)
