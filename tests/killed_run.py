@@ -55,7 +55,7 @@ def watch(folder: str, stage: str, number: int) -> Counter[str]:
             last[0] = here
             os.write(1, f"stage {here}\n".encode())
         # A run that goes on has fewer operations left in a stage than a whole one.
-        if stage and (here == stage and done[here] == number or place(here) > place(stage)):
+        if stage and ((here == stage and done[here] == number) or place(here) > place(stage)):
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(see)

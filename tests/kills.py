@@ -65,7 +65,8 @@ def undisturbed(folder: Path) -> Usual:
 
 def killed(folder: Path, stage: str, usual: Usual, rng: random.Random) -> tuple[str, list[int]]:
     """Start a run and kill it: where that was (or nowhere), and the step it trained from."""
-    number, now = rng.randint(1, usual.operations[stage]), rng.random() < 0.5
+    # Few of a stage's operations may be left, so that early ones are chosen.
+    number, now = rng.randint(1, -(-usual.operations[stage] // 4)), rng.random() < 0.5
     process = start(folder) if now else start(folder, stage, str(number))
     last, steps = "starting", []
     for word, name, *_ in lines(process):
