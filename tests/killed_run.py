@@ -2,7 +2,7 @@
 
 It makes a tiny study in FOLDER and publishes its page there. It prints the stage of each operation
 on its files when that changes, `from STEP` when it trains, and at the end how many operations each
-stage had. It kills itself just before operation N of STAGE, or of what comes after it.
+stage had. It kills itself just before operation N of STAGE, or where it would be over.
 """
 
 import os
@@ -26,16 +26,10 @@ STAGES = {
     "measuring": ("/quality/", "/novelty/", "/overview/", "/loss_curve/"),
     "publishing": ("/cells/", "/records.json", "/report.html", "/results/"),
 }
-ORDER = ("zoo", "alignment", "training", "sampling", "measuring", "publishing")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "tempfile.mkdtemp"}
 LONGER = ["--config.training.steps=80", "--config.training.report_every=2"]
 LONGER += ["--config.zoo.at_once=2", "--config.zoo.epochs=40"]
-
-
-def place(stage: str) -> int:
-    """When a stage comes; training is saved while it goes on."""
-    return ORDER.index("training" if stage == "saving" else stage)
 
 
 def watch(folder: str, stage: str, number: int) -> Counter[str]:
@@ -54,8 +48,10 @@ def watch(folder: str, stage: str, number: int) -> Counter[str]:
         if here != last[0]:
             last[0] = here
             os.write(1, f"stage {here}\n".encode())
-        # A run that goes on has fewer operations left in a stage than a whole one.
-        if stage and ((here == stage and done[here] == number) or place(here) > place(stage)):
+        # A run that goes on has fewer operations left than a whole one.
+        over = event == "os.rename" and path.endswith(".begun")
+        last_of_all = over and here == ("training" if stage == "saving" else stage)
+        if last_of_all or (here == stage and done[here] == number):
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(see)

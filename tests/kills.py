@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments import records
-from tests.killed_run import STAGES, place
+from tests.killed_run import STAGES
 from wfm.jsons import digest_of_json
 
 ORDER = ("zoo", "zoo", "alignment", "training", "saving", "training", "saving", "sampling")
 ORDER += ("measuring", "measuring", "publishing", "publishing")
+ENTRIES = {"zoo": "zoo", "alignment": "align", "sampling": "sample"}  # folders in the store
+ENTRIES |= {"training": "train", "saving": "train"}
 LEFT = (".begun", ".lock", ".partial", ".damaged", "-tmp")
 COSTS = ("seconds", "peak_mb")  # which differ between any two runs
 
@@ -74,8 +76,8 @@ def killed(folder: Path, stage: str, usual: Usual, rng: random.Random) -> tuple[
             steps.append(int(name))
         if word == "stage":
             last = name
-        if now and last != "starting" and place(last) >= place(stage):
-            time.sleep(rng.uniform(0, usual.seconds[last]))
+        if now and last == stage:
+            time.sleep(rng.uniform(0, usual.seconds[stage]))
             process.kill()
             now = False
     code = process.wait()
@@ -94,6 +96,14 @@ def finished(folder: Path) -> dict[Path, int]:
     store = folder / "run" / "store"
     made = [*store.glob("*/*/entry.json"), *store.glob("zoo/*.begun/groups/*.safetensors")]
     return {path: path.stat().st_mtime_ns for path in made if ".begun/entry" not in str(path)}
+
+
+def is_over(folder: Path, stage: str) -> bool:
+    """Whether a run has finished a stage, in which it can then no longer be killed."""
+    run, name = folder / "run", ENTRIES.get(stage)
+    return any(run.glob(f"store/{name}/*[!n]/entry.json")) or (
+        stage == "measuring" and (run / "records.json").exists()
+    )
 
 
 def check_kept(before: dict[Path, int], folder: Path) -> None:
@@ -125,6 +135,8 @@ def one_run(
     kills, lost = Counter(), 0
     folder.mkdir(parents=True)
     for stage in (*order, ""):
+        if is_over(folder, stage):
+            continue
         before, safe = finished(folder), saved(folder)
         if stage:
             where, steps = killed(folder, stage, usual, rng)
