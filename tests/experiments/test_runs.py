@@ -1,6 +1,5 @@
 """Studies as a user runs them, small: from the command to the page, with one store for all."""
 
-import json
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from experiments import records, report
 from experiments.measures import novelty, quality
 from experiments.pages import Page, body
 from experiments.runner import check
-from experiments.store import Store
+from experiments.store import Store, about
 from experiments.study import Row, load
 from experiments.workdir import Workdir
 from tests.experiments.tiny import QUICK, SMALL, empty, of_tiny, one, run, times
@@ -224,7 +223,7 @@ def test_new_mnist_networks_beside_published_ones(tmp_path, store, images):
 
 
 def of_images(entry):
-    return json.loads(entry.read_text())["reads"]["task"] == "mnist"
+    return about(entry.parent)["reads"]["task"] == "mnist"
 
 
 @pytest.mark.slow
