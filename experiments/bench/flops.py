@@ -59,10 +59,10 @@ def _seconds(product: Product) -> float:
     if not a.size * b.size:
         return 0.0
 
-    def after(c: jax.Array, _: None) -> tuple[jax.Array, None]:
+    def after(c: jax.Array, nothing: None) -> tuple[jax.Array, None]:
         for _ in range(IN_A_ROW):  # each waits for an entry of the last one
             c = c / 2 + 1e-9 * product.of(a + c, b).ravel()[0]
-        return c, None
+        return c, nothing
 
     chain = jax.jit(lambda c: jax.lax.scan(after, c, length=IN_A_ROW)[0])
     zero = jnp.zeros((), a.dtype)
@@ -73,7 +73,8 @@ def _count(jaxpr: Jaxpr) -> Counter[Product]:
     found: Counter[Product] = Counter()
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
-            a, b = (jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars)
+            avals: list[Any] = [v.aval for v in equation.invars]
+            a, b = (jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals)
             found[Product((a, b), equation.params["dimension_numbers"])] += 1
             continue
         times = equation.params.get("length", 1)  # of a scan
