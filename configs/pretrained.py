@@ -1,6 +1,6 @@
 """The flows that a release brings: breast cancer 30-16-16-2, and MNIST 784-10-10.
 
-Command    make flows
+Command    python -m experiments run pretrained --workdir=runs/pretrained; make flows
 Hardware   2 CPU cores, 4.5 GB
 Time       breast cancer: docs/results/demo.md; mnist: zoo 4 minutes, training 6, and sampling
 Expected   docs/results/demo.md; docs/results/mnist.md, "samples of the flow"
