@@ -42,7 +42,7 @@ fuzz: .venv/.test ## damage the files of every reader in 2000 ways each, in minu
 	WFM_FUZZ=2000 $(BIN)/python -m pytest -q -s tests/test_fuzzed_readers.py
 
 KILLS ?= 200
-kills: .venv/.test ## kill whole runs KILLS times, in half an hour, and compare what they end with
+kills: .venv/.test ## kill whole runs KILLS times, and compare what they end with
 	rm -rf runs/kills
 	$(BIN)/python -m tests.kills runs/kills $(KILLS)
 

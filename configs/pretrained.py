@@ -2,7 +2,7 @@
 
 Command    python -m experiments run pretrained --workdir=runs/pretrained; make flows
 Hardware   2 CPU cores, 4.5 GB
-Time       breast cancer: docs/results/demo.md; mnist: zoo 4 minutes, training 6, and sampling
+Time       breast cancer: docs/results/demo.md; mnist: not measured
 Expected   docs/results/demo.md; docs/results/mnist.md, "samples of the flow"
 """
 

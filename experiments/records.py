@@ -154,7 +154,7 @@ def read(path: Path) -> list[Record]:
             return list(_read(found["records"], sources))
     except FileNotFoundError:
         raise UserError(f"there are no records at {path}; run the study first") from None
-    except (ValueError, KeyError, TypeError, AttributeError, LookupError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to have it made again") from None
     raise UserError(
         f"{path} has format {number}, and this version of wfm reads none beyond {FORMAT}; install "

@@ -128,10 +128,8 @@ def _files(folder: Path, *ends: str) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.name.endswith(ends))
 
 
-def one_run(
-    folder: Path, usual: Usual, order: Iterable[str], rng: random.Random
-) -> tuple[Counter[str], int]:
-    """A run killed in stages and then finished: kills by stage, and the most steps lost by one."""
+def one_run(folder: Path, usual: Usual, order: Iterable[str], rng: random.Random) -> Counter[str]:
+    """A run killed in stages and then finished: kills by stage."""
     kills, lost = Counter(), 0
     folder.mkdir(parents=True)
     for stage in (*order, ""):
@@ -154,7 +152,7 @@ def one_run(
     assert not left, left
     assert lost <= 0, f"{lost} steps that were saved are lost"
     shutil.rmtree(folder)
-    return kills, lost
+    return kills
 
 
 def main(folder: str, number: str = "200", seed: str = "0") -> Counter[str]:
@@ -164,7 +162,7 @@ def main(folder: str, number: str = "200", seed: str = "0") -> Counter[str]:
     while (left := int(number) - total.total()) > 0:
         # A run that is to be killed only a few times, is killed in any of its stages.
         order = sorted(rng.sample(range(len(ORDER)), min(left, len(ORDER))))
-        kills, _ = one_run(Path(folder) / "run", usual, [ORDER[i] for i in order], rng)
+        kills = one_run(Path(folder) / "run", usual, [ORDER[i] for i in order], rng)
         total, runs = total + kills, runs + 1
         found = ", ".join(f"{stage} {total[stage]}" for stage in ("starting", *STAGES))
         print(f"{total.total()} kills, {runs} runs with the same bits: {found}", flush=True)
