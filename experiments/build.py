@@ -196,7 +196,8 @@ class Parts:
         self.data = load_once(config.task, config.split)
         self.task = self.data.task
         (d_in,) = self.task.input_shape
-        self.network = mlp(d_in, *config.hidden, self.task.n_classes, activation=config.activation)
+        self.widths = (d_in, *config.hidden, self.task.n_classes)
+        self.network = mlp(*self.widths, activation=config.activation)
         as_trained = AsTrained(self.network)
         self.flat, self.initial = as_trained.manifold(), as_trained.prior(config.zoo.prior_std)
         self.quotient = Canonical(self.network)  # for alignment and distances

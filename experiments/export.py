@@ -56,12 +56,11 @@ def _check(run: Run) -> None:
 def card(study: Study, cell: Cell, run: Run, found: Sequence[Record], sha256: str) -> str:
     """The model card: what the flow is, how it is used, its figures, settings and limits."""
     c, parts = run.config, run.parts
-    widths = (*parts.task.input_shape, *c.hidden, parts.task.n_classes)
     return Template(TEMPLATE.read_text()).substitute(
         task=c.task,
         name=c.task.replace("_", " "),
         split=c.split,
-        network=f"{'-'.join(map(str, widths))} ({c.activation})",
+        network=f"{'-'.join(map(str, parts.widths))} ({c.activation})",
         weights=f"{parts.network.n_weights:,}",
         trajectories=c.zoo.networks,
         kind=c.flow.kind,

@@ -203,7 +203,7 @@ class Run:
 def form_code(parts: Parts) -> str:
     """The call that makes the form of a config's points."""
     c = parts.config
-    widths = ", ".join(map(str, (*parts.task.input_shape, *c.hidden, parts.task.n_classes)))
+    widths = ", ".join(map(str, parts.widths))
     network = f'wfm.mlp({widths}, activation="{c.activation}")'
     canonical = f'wfm.Canonical({network}, last="{c.flow.last_layer}")'
     return canonical if isinstance(parts.form, Canonical) else f"wfm.AsTrained({network})"

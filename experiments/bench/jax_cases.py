@@ -73,13 +73,18 @@ def device() -> Figures:
     return {"rate": rates, "memory_gb": memory.get("bytes_limit", math.nan) / 1e9}
 
 
-def training(batch: int, microbatch: int, steps: int = 1, **setting: Any) -> Figures:
-    """Training steps, several per call; also the matrix products that one step needs."""
-    s = _Setting(**setting)
+def _stepping(s: _Setting, batch: int, microbatch: int) -> tuple[Trainer, Any, Weights]:
+    """A trainer, its first state, and data, on all devices."""
     trainer, _, params = flow_trainer(
         s.matching, s.module, adam(1e-3, 100), batch_size=batch, microbatch=microbatch, mesh=s.mesh
     )
-    state, data = replicate((trainer.init(params, _key()), s.networks(batch)), s.mesh)
+    return trainer, *replicate((trainer.init(params, _key()), s.networks(batch)), s.mesh)
+
+
+def training(batch: int, microbatch: int, steps: int = 1, **setting: Any) -> Figures:
+    """Training steps, several per call; also the matrix products that one step needs."""
+    s = _Setting(**setting)
+    trainer, state, data = _stepping(s, batch, microbatch)
     seconds = timed(lambda: jax.block_until_ready(trainer.advance(state, data, steps)))
     whole = Trainer(trainer.loss, trainer.optimizer, trainer.examples, batch)
     advance: Any = Trainer.advance
@@ -97,11 +102,7 @@ def roofline(batch: int, microbatch: int, **setting: Any) -> Figures:
     """A training step on one core, and its matrix products alone, each as the step has it."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX starts its threads
     found = training(batch, microbatch, **setting)
-    s = _Setting(**setting)
-    trainer, _, params = flow_trainer(
-        s.matching, s.module, adam(1e-3, 100), batch_size=batch, microbatch=microbatch
-    )
-    state, data = trainer.init(params, _key()), s.networks(batch)
+    trainer, state, data = _stepping(_Setting(**setting), batch, microbatch)
     return found | {
         "product_seconds": product_seconds(lambda x: trainer.advance(x, data, 1), state)
     }
