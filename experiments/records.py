@@ -10,7 +10,7 @@ import numpy as np
 
 from wfm.atomic import replacing
 from wfm.errors import UserError
-from wfm.jsons import parse
+from wfm.jsons import newer_format, parse
 
 
 class Figure(NamedTuple):
@@ -156,10 +156,7 @@ def read(path: Path) -> list[Record]:
         raise UserError(f"there are no records at {path}; run the study first") from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to have it made again") from None
-    raise UserError(
-        f"{path} has format {number}, and this version of wfm reads none beyond {FORMAT}; install "
-        "a newer one"
-    )
+    raise newer_format(path, number, FORMAT)
 
 
 def _source(**fields: Any) -> Source:

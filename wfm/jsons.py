@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from wfm.errors import UserError
@@ -34,3 +35,11 @@ def unseal(record: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or record.get("digest") != digest_of_json(content):
         raise UserError("it is not what was saved")
     return content
+
+
+def newer_format(path: Path, number: int, newest: int) -> UserError:
+    """The refusal of a file whose format only later versions know."""
+    return UserError(
+        f"{path} has format {number}, and this version of wfm reads none beyond {newest}; install "
+        "a newer one"
+    )

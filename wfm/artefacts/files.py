@@ -19,7 +19,7 @@ from wfm.atomic import replacing
 from wfm.digest import digest
 from wfm.downloads import download_artefact
 from wfm.errors import MissingFile, UserError
-from wfm.jsons import parse, seal, unseal
+from wfm.jsons import newer_format, parse, seal, unseal
 from wfm.versions import version_of
 
 FORMAT = 1
@@ -105,10 +105,7 @@ def _record(files: Mapping[str, bytes], path: Path, name: str) -> dict[str, Any]
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} is damaged: it is not the JSON that was saved") from None
     if number > FORMAT:
-        raise UserError(
-            f"{path} has format {number}, and this version of wfm reads none beyond {FORMAT}; "
-            "install a newer one"
-        )
+        raise newer_format(path, number, FORMAT)
     return record
 
 
