@@ -75,7 +75,7 @@ WEIGHTINGS: dict[str, Callable[[float, int], float]] = {
     "none": lambda size, dim: 1.0,  # the metric of the manifold
 }
 OWN_EMBEDDING: dict[str, Callable[[WeightSpec], tuple[str, ...]]] = {
-    "all": lambda spec: tuple(spec.groups),
+    "all": lambda spec: spec.orders,
     "fixed": lambda spec: spec.fixed,
     "none": lambda spec: (),
 }

@@ -44,8 +44,9 @@ class WeightGraph:
     @cached_property
     def labels(self) -> tuple[tuple, tuple]:
         """The labels that the graph is made from, which distinguish it from others of its class."""
-        groups = tuple((name, g.size, g.permutable) for name, g in self.spec.groups.items())
-        return groups, tuple((name, tuple(axes)) for name, axes in self.spec.arrays.items())
+        groups = ((name, self.spec.groups[name]) for name in self.spec.orders)
+        sizes = tuple((name, group.size, group.permutable) for name, group in groups)
+        return sizes, tuple((name, self.spec.axes(name)) for name in self.spec.arrays)
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -59,7 +60,7 @@ class WeightGraph:
 
     def _nodes_of(self, name: str) -> dict[int, str]:
         """The axes of an array that run over nodes: position to set of nodes."""
-        kept = self.spec.permutable if self.fold else self.spec.groups
+        kept = self.spec.permutable if self.fold else self.spec.orders
         return {axis: group for axis, group in self.spec.labels(name).items() if group in kept}
 
     def _members(self, key: tuple[str, ...]) -> list[str]:
@@ -76,7 +77,7 @@ class WeightGraph:
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Number of nodes in every set of nodes."""
-        names = self.spec.permutable if self.fold else tuple(self.spec.groups)
+        names = self.spec.permutable if self.fold else self.spec.orders
         sizes = {name: self.spec.groups[name].size for name in names}
         return sizes | ({GLOBAL: 1} if self._members(()) else {})
 

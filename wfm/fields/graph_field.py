@@ -54,13 +54,13 @@ class GraphField(nnx.Module):
         rngs: nnx.Rngs,
     ):
         own = spec.fixed if own_embedding is None else own_embedding
-        unknown = own if isinstance(own, str) else [g for g in own if g not in spec.groups]
+        unknown = own if isinstance(own, str) else [g for g in own if g not in spec.orders]
         if unknown:
             raise UserError(
                 f"own_embedding names groups of neurons, but no {unknown!r}; choose some of "
-                f"{tuple(spec.groups)}"
+                f"{spec.orders}"
             )
-        own = tuple(name for name in spec.groups if name in own)
+        own = tuple(name for name in spec.orders if name in own)
         self.graph = graph = self.graph_of(spec, fold)
         self.unit = _unit(spec, unit)
         self.width, self.depth = width, depth

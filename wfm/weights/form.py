@@ -245,13 +245,14 @@ class Canonical(WeightForm):
         axis = self.spec.target_axis(name)
         if self._last.normalized and name == self._last_kernel[0]:
             return sphere_or_sign(flat, flat.shape, list(range(len(flat.shape))), self._radius)
-        if axis is None or self.spec.lead(group := self.spec.labels(name)[axis]) != (name, axis):
+        group = self.spec.entered(name)
+        if group is None or self.spec.lead(group) != (name, axis):
             return flat
+        assert axis is not None
         return self.spec.groups[group].scaling.manifold(flat, flat.shape, axis)
 
     def _is_centred(self, name: str) -> bool:
-        axis, outputs = self.spec.target_axis(name), self.spec.output
-        return self._centred and axis is not None and self.spec.labels(name)[axis] == outputs
+        return self._centred and self.spec.entered(name) == self.spec.output
 
     @property
     def _radius(self) -> float:
@@ -340,8 +341,8 @@ def _check_order(network: WeightSpec) -> None:
     order = list(network.groups)
     for group in order:
         if lead := network.lead(group):
-            sources = list(network.labels(lead[0]).values())[:-1]
-            if any(order.index(source) >= order.index(group) for source in sources):
+            sources = network.ends(lead[0])[:-1]
+            if any(order.index(source) >= order.index(group) for _, source in sources):
                 raise UserError(
                     f"the first kernel into {group!r}, {lead[0]!r}, comes from a group that is not "
                     "before it; list groups and arrays in the order of computation"

@@ -19,13 +19,14 @@ Start = Callable[[WeightSpec, Key[Array, ""], float | None], Weights]
 def _by_fans(
     initializer: Callable[..., Any], spec: WeightSpec, key: Key[Array, ""], std: float | None
 ) -> Weights:
-    """Weights with kernels from a JAX initializer; everything else is 0."""
+    """Weights with kernels from a JAX initializer; gains and variances are 1, all else is 0."""
 
     def array(name: str, key: Key[Array, ""]) -> Array:
         *sources, target = spec.labels(name) or [0]
-        shape = spec.shape(name)
+        shape, factors = spec.shape(name), spec.factors(name)
         if len(shape) < 2:
-            return jnp.zeros(shape)
+            gain, even = len(factors) > 1, bool(factors) and factors[-1][2] % 2 == 0
+            return jnp.ones(shape) if gain or even else jnp.zeros(shape)
         if sources:
             return initializer(sources, range(sources[-1] + 1, target + 1))(key, shape)
         return initializer((), (), batch_axis=target)(key, shape)  # each neuron separately

@@ -32,8 +32,9 @@ def _rows(array: Array, axis: int) -> Array:
     return jnp.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
 
 
-def _axes(spec: WeightSpec, group: str, name: str) -> list[int]:
-    return [axis for axis, label in spec.labels(name).items() if label == group]
+def _left(spec: WeightSpec, group: str, name: str) -> list[int]:
+    """The axes along which the array `name` leaves `group`."""
+    return [axis for axis, other in spec.ends(name)[:-1] if other == group]
 
 
 def _incoming(spec: WeightSpec, group: str, weights: Weights) -> Incoming:
@@ -41,10 +42,10 @@ def _incoming(spec: WeightSpec, group: str, weights: Weights) -> Incoming:
     assert lead, f"no kernel enters {group!r}"
     parts = {"kernels": [], "biases": []}
     for name in spec.arrays:
-        axis = spec.target_axis(name)
-        if name != lead[0] and axis is not None and spec.labels(name)[axis] == group:
-            kind = "kernels" if len(spec.labels(name)) > 1 else "biases"
-            parts[kind].append(_rows(weights[name], axis))
+        factors = spec.factors(name)
+        if name != lead[0] and factors and factors[-1][1:] == (group, 1):
+            kind = "kernels" if len(factors) > 1 else "biases"
+            parts[kind].append(_rows(weights[name], factors[-1][0]))
     rows = _rows(weights[lead[0]], lead[1])
     none = jnp.zeros((len(rows), 0), rows.dtype)
     kernels, biases = (jnp.concatenate([none, *p], 1) for p in parts.values())
@@ -83,9 +84,8 @@ def _ties(
 def _leaves_nothing(spec: WeightSpec, group: str, weights: Weights) -> Bool[Array, " neurons"]:
     nothing = jnp.ones(spec.groups[group].size, bool)
     for name in spec.arrays:
-        for axis in _axes(spec, group, name):
-            if axis != spec.target_axis(name):
-                nothing &= (_rows(weights[name], axis) == 0).all(1)
+        for axis in _left(spec, group, name):
+            nothing &= (_rows(weights[name], axis) == 0).all(1)
     return nothing
 
 
@@ -96,7 +96,8 @@ def _retire(
     lead, unit_norm = spec.lead(group), spec.groups[group].scaling.unit_norm
     new = dict(weights)
     for name in spec.arrays:
-        for axis in _axes(spec, group, name):
+        into = [spec.target_axis(name)] if spec.entered(name) == group else []
+        for axis in [*_left(spec, group, name), *into]:
             array = new[name]
             direction = (array.size // array.shape[axis]) ** -0.5 if array.size else 0.0
             rest = direction if unit_norm and (name, axis) == lead else 0.0

@@ -15,8 +15,8 @@ from wfm.weights.scaling import NO_SCALING, Scaling
 
 Weights = dict[str, Float[Array, "..."]]
 """The arrays of a network, or of many stacked ones, by name."""
-Axes = tuple[str | int, ...]
-"""For each axis of an array its group of neurons, or its size if it has none."""
+Axes = tuple[str | int | tuple[str, ...], ...]
+"""For each axis of an array its group of neurons, or groups of one order, or its size if none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +25,15 @@ class Group:
 
     `permutable`: whether their order is free (hidden neurons) or has a meaning (inputs, outputs).
     `scaling`: the rescalings that their activation function commutes with.
+    `order`: an earlier group that is always permuted together with this one, because each neuron
+    here belongs to one there, as the outputs of a depthwise convolution do to its inputs. The two
+    are rescaled apart.
     """
 
     size: int
     permutable: bool = True
     scaling: Scaling = NO_SCALING
+    order: str | None = None
 
     def __post_init__(self):
         check_count("the size of a group of neurons", self.size)
@@ -55,17 +59,17 @@ class WeightSpec:
     groups: Mapping[str, Group]
     arrays: Mapping[str, Axes]
     activations: Callable[[Weights, Array], dict[str, Array]]
+    powers: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    left: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for name, axes in self.arrays.items():
-            unknown = [a for a in axes if isinstance(a, str) and a not in self.groups]
-            if unknown:
-                raise UserError(f"array {name!r} has an axis over the unknown group {unknown[0]!r}")
+        check_labels(self.groups, self.arrays, self.powers)
 
     @functools.cached_property
     def _value(self) -> tuple[Any, ...]:
         arrays = tuple((name, tuple(axes)) for name, axes in self.arrays.items())
-        return tuple(self.groups.items()), arrays, self.activations
+        powers = tuple((name, tuple(p.items())) for name, p in self.powers.items())
+        return tuple(self.groups.items()), arrays, self.activations, powers, self.left
 
     def __hash__(self) -> int:
         return hash(self._value)
@@ -99,35 +103,76 @@ class WeightSpec:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the array `name`."""
-        return tuple(self.groups[a].size if isinstance(a, str) else a for a in self.arrays[name])
+        return tuple(self.groups[a].size if isinstance(a, str) else a for a in self.axes(name))
 
     @property
     def n_weights(self) -> int:
         """Total number of entries in all arrays."""
         return sum(math.prod(self.shape(name)) for name in self.arrays)
 
+    # Orders: what is permuted together. A group without an `order` of its own stands for its order.
+
+    def order(self, group: str) -> str:
+        """The group whose order the neurons of `group` have: by default its own."""
+        return self.groups[group].order or group
+
+    @property
+    def orders(self) -> tuple[str, ...]:
+        """Names of the groups that stand for the order of all others."""
+        return tuple(name for name, group in self.groups.items() if group.order is None)
+
     @property
     def permutable(self) -> tuple[str, ...]:
-        """Names of the groups whose neurons may be permuted."""
-        return tuple(name for name, group in self.groups.items() if group.permutable)
+        """Names of the orders in which neurons may be permuted."""
+        return tuple(name for name in self.orders if self.groups[name].permutable)
 
     @property
     def fixed(self) -> tuple[str, ...]:
-        """Names of the groups whose neurons have a fixed meaning."""
-        return tuple(name for name, group in self.groups.items() if not group.permutable)
+        """Names of the orders in which neurons have a fixed meaning."""
+        return tuple(name for name in self.orders if not self.groups[name].permutable)
 
     @property
     def output(self) -> str:
         """Name of the group of outputs."""
         return list(self.groups)[-1]
 
+    def axes(self, name: str) -> tuple[str | int, ...]:
+        """For each axis of the array `name` its order, or its size if it has none."""
+        return tuple(
+            a if isinstance(a, int) else self.order(_along(a)[0]) for a in self.arrays[name]
+        )
+
     def labels(self, name: str) -> dict[int, str]:
-        """The labelled axes of the array `name`, in order: position to group."""
-        return {i: a for i, a in enumerate(self.arrays[name]) if isinstance(a, str)}
+        """The labelled axes of the array `name`: position to order."""
+        return {i: a for i, a in enumerate(self.axes(name)) if isinstance(a, str)}
+
+    # Groups: what is rescaled together.
+
+    def ends(self, name: str) -> list[tuple[int, str]]:
+        """The groups that the array `name` leaves, and last the one that it enters.
+
+        Each comes with the position of the axis that runs over it. An array over no group has none.
+        """
+        axes = enumerate(self.arrays[name])
+        return [
+            (i, group) for i, axis in axes if not isinstance(axis, int) for group in _along(axis)
+        ]
+
+    def entered(self, name: str) -> str | None:
+        """The group that the array `name` enters, if it enters one."""
+        return self.ends(name)[-1][1] if self.ends(name) else None
 
     def target_axis(self, name: str) -> int | None:
         """Position of the axis over the neurons that the array `name` enters, if it has one."""
-        return max(self.labels(name), default=None)
+        return self.ends(name)[-1][0] if self.ends(name) else None
+
+    def factors(self, name: str) -> list[tuple[int, str, int]]:
+        """How factors of neurons act on the array `name`: position of the axis, group, power."""
+        ends, powers = self.ends(name), self.powers.get(name, {})
+        usual = [-1] * (len(ends) - 1) + [1]
+        return [
+            (i, g, powers.get(g, p)) for (i, g), p in zip(ends, usual[-len(ends) :], strict=True)
+        ]
 
     def lead(self, group: str) -> tuple[str, int] | None:
         """The first array that brings signals from other neurons into `group`: its kernel.
@@ -136,9 +181,8 @@ class WeightSpec:
         array; inputs have none.
         """
         for name in self.arrays:
-            axis, labels = self.target_axis(name), self.labels(name)
-            if axis is not None and len(labels) > 1 and labels[axis] == group:
-                return name, axis
+            if len(ends := self.factors(name)) > 1 and ends[-1][1:] == (group, 1):
+                return name, ends[-1][0]
         return None
 
     def resize(self, **sizes: int) -> "WeightSpec":
@@ -148,8 +192,9 @@ class WeightSpec:
             raise UserError(
                 f"no group {sorted(unknown)[0]!r} in this network; it has {', '.join(self.groups)}"
             )
+        of_orders = {self.order(name): size for name, size in sizes.items()}
         groups = {
-            name: dataclasses.replace(group, size=sizes.get(name, group.size))
+            name: dataclasses.replace(group, size=of_orders.get(self.order(name), group.size))
             for name, group in self.groups.items()
         }
         return dataclasses.replace(self, groups=groups)
@@ -162,9 +207,13 @@ class WeightSpec:
     def symmetries_left(self) -> tuple[str, ...]:
         """What keeps the function besides permutations, rescalings and shifts, in words."""
         linear = [name for name, group in self.groups.items() if group.scaling.linear]
-        return tuple(
-            f"any invertible affine map of {name!r}, whose neurons are linear" for name in linear
-        )
+        affine = "any invertible affine map of {!r}, whose neurons are linear"
+        return tuple(affine.format(name) for name in linear if self._alone(name)) + self.left
+
+    def _alone(self, group: str) -> bool:
+        """Whether every axis over `group` is over no other, so that a matrix may act on it."""
+        axes = [a for axes in self.arrays.values() for a in axes if isinstance(a, tuple)]
+        return not any(group in axis and len(axis) > 1 for axis in axes)
 
     def check(self, weights: Mapping[str, Any], batch_dims: int = 0) -> None:
         """Raise `UserError` unless names and shapes (after `batch_dims` axes) fit this spec."""
@@ -212,3 +261,50 @@ class WeightSpec:
         from wfm.weights.verify import verify  # derived from the labels, as all symmetries are
 
         verify(self, weights, inputs, outputs)
+
+
+def _along(axis: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (axis,) if isinstance(axis, str) else axis
+
+
+def check_labels(
+    groups: Mapping[str, Group],
+    arrays: Mapping[str, Axes],
+    powers: Mapping[str, Mapping[str, int]],
+) -> None:
+    """Raise `UserError` unless orders, axes and powers name what there is."""
+    earlier: dict[str, Group] = {}
+    for name, group in groups.items():
+        if group.order is not None:
+            first = earlier.get(group.order)
+            if first is None or first.order is not None:
+                raise UserError(
+                    f"group {name!r} has the order of {group.order!r}, which is no earlier group "
+                    "with an order of its own"
+                )
+            if (first.size, first.permutable) != (group.size, group.permutable):
+                raise UserError(
+                    f"groups {group.order!r} and {name!r} have one order, and differ in size or in "
+                    "whether they may be permuted"
+                )
+        earlier[name] = group
+    for name, axes in arrays.items():
+        for axis in (_along(a) for a in axes if not isinstance(a, int)):
+            unknown = [a for a in axis if a not in groups]
+            if unknown or not axis:
+                raise UserError(
+                    f"array {name!r} has an axis over the unknown group {[*unknown, None][0]!r}"
+                )
+            if len({groups[a].order or a for a in axis}) > 1:
+                raise UserError(
+                    f"array {name!r} has an axis over {' and '.join(map(repr, axis))}, which have "
+                    "different orders; give one of them the `order` of the other"
+                )
+    for name, by_group in powers.items():
+        named = [
+            g for axis in arrays.get(name, ()) if not isinstance(axis, int) for g in _along(axis)
+        ]
+        if unknown := [g for g in by_group if g not in named]:
+            raise UserError(
+                f"powers name {name!r} and {unknown[0]!r}, but no such array runs over it"
+            )

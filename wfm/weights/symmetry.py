@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 from wfm.weights.spec import Weights, WeightSpec
 
 Permutation = dict[str, Int[Array, "..."]]
-"""The new order of the neurons of each permuted group."""
+"""The new order of the neurons of each permuted order, by the group that stands for it."""
 Rescaling = dict[str, Float[Array, " n"]]
 """The factor of each neuron of each rescaled group."""
 
@@ -17,7 +17,7 @@ Rescaling = dict[str, Float[Array, " n"]]
 def permute(
     spec: WeightSpec, permutation: Mapping[str, Int[Array, "..."]], weights: Weights
 ) -> Weights:
-    """Move neuron `permutation[g][i]` of every group g in `permutation` to place i.
+    """Move neuron `permutation[g][i]` of every order g in `permutation` to place i.
 
     Hecht-Nielsen (1990): for hidden groups this leaves the function unchanged.
     """
@@ -33,7 +33,7 @@ def permute(
 
 
 def mix(spec: WeightSpec, matrices: Mapping[str, Float[Array, "n n"]], weights: Weights) -> Weights:
-    """Multiply every axis over a group named in `matrices` by the group's matrix.
+    """Multiply every axis over an order named in `matrices` by its matrix.
 
     For permutation matrices, with P[i, π(i)] = 1, this is `permute` by π.
     """
@@ -53,29 +53,30 @@ def rescale(
 ) -> Weights:
     """Multiply what enters every neuron of the groups in `factors`; divide what leaves it.
 
-    With factors that the activation allows, this leaves the function unchanged.
+    `WeightSpec.powers` has the exceptions. With factors that the activation allows, this leaves the
+    function unchanged.
     """
 
     def act(name: str) -> Array:
         array = weights[name]
-        for axis, group in spec.labels(name).items():
-            if group in factors:
+        for axis, group, power in spec.factors(name):
+            if group in factors and power:
                 shape = [1] * array.ndim
                 shape[axis] = -1
-                factor = factors[group].reshape(shape)
-                array = array * factor if axis == spec.target_axis(name) else array / factor
+                factor = factors[group].reshape(shape) ** abs(power)
+                array = array * factor if power > 0 else array / factor
         return array
 
     return {name: act(name) for name in spec.arrays}
 
 
 def random_permutation(spec: WeightSpec, key: Key[Array, ""]) -> Permutation:
-    """A uniform permutation of every permutable group."""
+    """A uniform permutation of every permutable order."""
     keys = jax.random.split(key, len(spec.groups))
     return {
         name: jax.random.permutation(k, group.size)
         for k, (name, group) in zip(keys, spec.groups.items(), strict=True)
-        if group.permutable
+        if name in spec.permutable
     }
 
 

@@ -39,7 +39,7 @@ def verify(
         same = _centred if change.up_to_shift else np.asarray
         error = _difference(same(change.factor * before), same(new))
         if error > _tolerance(new):
-            names = [n for n in spec.arrays if change.group in spec.labels(n).values()]
+            names = [n for n in spec.arrays if change.group in _named(spec, n)]
             raise UserError(
                 f"the labels of this network are wrong: {change.what} {change.group!r} gives other "
                 f"outputs than they say, by {error:.2g} of their size; check the axes of "
@@ -63,30 +63,43 @@ def _changes(spec: WeightSpec, weights: dict[str, np.ndarray]) -> Iterator[_Chan
     The canonical form is composed of these.
     """
 
-    def act(group: str, on_entering: Callable, on_leaving: Callable) -> dict[str, np.ndarray]:
-        new = dict(weights)
-        for name in spec.arrays:
-            for axis in (a for a, label in spec.labels(name).items() if label == group):
-                on = on_entering if axis == spec.target_axis(name) else on_leaving
-                new[name] = np.moveaxis(on(np.moveaxis(new[name], 1 + axis, -1)), -1, 1 + axis)
-        return new
+    def act(name: str, axis: int, on: Callable) -> np.ndarray:
+        return np.moveaxis(on(np.moveaxis(new[name], 1 + axis, -1)), -1, 1 + axis)
+
+    def entering_outputs(on: Callable) -> dict[str, np.ndarray]:
+        entering = (name for name in spec.arrays if spec.entered(name) == spec.output)
+        return weights | {name: act(name, spec.target_axis(name) or 0, on) for name in entering}
 
     largest = max(group.size for group in spec.groups.values())
-    for number, (name, group) in enumerate(spec.groups.items()):
-        if group.permutable and group.size > 1:
-            order = np.random.default_rng(number).permutation(group.size)
-            order = np.roll(order, 1) if (order == np.arange(group.size)).all() else order
-            permute = partial(np.take, indices=order, axis=-1)
-            yield _Change("permuting the neurons of", act(name, permute, permute), name)
-        if group.scaling != NO_SCALING:
-            drawn = group.scaling.random(jax.random.key(number), largest)  # one shape: one program
-            factors = np.asarray(drawn)[: group.size].astype(weights[next(iter(weights))].dtype)
-            rescaled = act(name, partial(np.multiply, factors), partial(np.multiply, 1 / factors))
-            yield _Change("rescaling the neurons of", rescaled, name)
-    doubled = act(spec.output, lambda a: 2 * a, lambda a: a)
+    for number, (group, neurons) in enumerate(spec.groups.items()):
+        if group in spec.permutable and neurons.size > 1:
+            order = np.random.default_rng(number).permutation(neurons.size)
+            order = np.roll(order, 1) if (order == np.arange(neurons.size)).all() else order
+            new = dict(weights)
+            for name in spec.arrays:
+                for axis in (a for a, label in spec.labels(name).items() if label == group):
+                    new[name] = act(name, axis, partial(np.take, indices=order, axis=-1))
+            yield _Change("permuting the neurons of", new, group)
+        if neurons.scaling != NO_SCALING:
+            drawn = neurons.scaling.random(
+                jax.random.key(number), largest
+            )  # one shape: one program
+            factors = np.asarray(drawn)[: neurons.size].astype(weights[next(iter(weights))].dtype)
+            new = dict(weights)
+            for name in spec.arrays:
+                for axis, _, power in (f for f in spec.factors(name) if f[1] == group):
+                    new[name] = act(name, axis, partial(np.multiply, factors ** float(power)))
+            yield _Change("rescaling the neurons of", new, group)
+    new = dict(weights)
+    doubled = entering_outputs(lambda a: 2 * a)
     yield _Change("doubling what enters", doubled, spec.output, 2.0)
-    centred = act(spec.output, _centred, lambda a: a)
+    centred = entering_outputs(_centred)
     yield _Change("centring what enters", centred, spec.output, up_to_shift=True)
+
+
+def _named(spec: WeightSpec, name: str) -> set[str]:
+    """The groups and orders that the array `name` has to do with."""
+    return {group for _, group in spec.ends(name)} | set(spec.labels(name).values())
 
 
 def _few(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
