@@ -116,7 +116,7 @@ WRONG = {
     ),
     "depthwise": (*depthwise(PositiveScaling()), "rescaling the neurons of 'c'.*depth"),
     "depthwise, as if mixed": (*depthwise(NoScaling(), True), "permuting the neurons of 'c'"),
-    "temperature": (*temperature(), "doubling what enters 'out'.* k, t"),
+    "temperature": (*temperature(), "these are not: doubling what enters 'out'.* k, t"),
 }
 
 
@@ -128,7 +128,7 @@ def test_true_labels_of_other_networks_pass(spec, shape):
 @pytest.mark.parametrize(("spec", "shape", "message"), WRONG.values(), ids=WRONG)
 def test_wrong_labels_are_named(spec, shape, message):
     for std in (0.05, 0.5):
-        with pytest.raises(ValueError, match=f"labels of this network are wrong: {message}"):
+        with pytest.raises(ValueError, match=message):
             spec.verify(stacked(spec, std=std), inputs(shape, 4))
 
 

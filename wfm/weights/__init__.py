@@ -33,6 +33,7 @@ from wfm.weights.symmetry import (
     random_rescaling,
     rescale,
 )
+from wfm.weights.trace import trace
 
 __all__ = [
     "ACTIVATIONS",
@@ -77,4 +78,5 @@ __all__ = [
     "rescale",
     "residual_mlp",
     "save_weights",
+    "trace",
 ]

@@ -183,6 +183,11 @@ class Canonical(WeightForm):
             names = ", ".join(LAST_LAYERS)
             raise UserError(f"unknown form {self.last!r} of the last layer; choose one of {names}")
         _check_order(self.network)
+        if self._last.normalized and self.network.lead(self.network.output) is None:
+            raise UserError(
+                f"no array of its own enters {self.network.output!r}, so that there is no last layer "
+                "to take a scale from; use last='euclidean'"
+            )
 
     @cached_property
     def spec(self) -> WeightSpec:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -341,8 +346,9 @@ def _check_order(network: WeightSpec) -> None:
     order = list(network.groups)
     for group in order:
         if lead := network.lead(group):
-            sources = network.ends(lead[0])[:-1]
-            if any(order.index(source) >= order.index(group) for _, source in sources):
+            sources = [source for _, source in network.ends(lead[0])[:-1]]
+            scaled = [s for s in sources if network.groups[s].scaling != NO_SCALING]
+            if any(order.index(source) >= order.index(group) for source in scaled):
                 raise UserError(
                     f"the first kernel into {group!r}, {lead[0]!r}, comes from a group that is not "
                     "before it; list groups and arrays in the order of computation"

@@ -3,7 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
@@ -29,6 +31,8 @@ class Stored:
     order: tuple[int, ...]
     joined: tuple[int, ...] = ()
     """The stored shape, if axes are split; by default `split`."""
+    entry: int | None = None
+    """Which entry of a stored stack of arrays of this shape it is, if it is one of several."""
 
     def __post_init__(self):
         if sorted(self.order) != list(range(len(self.split))):
@@ -61,7 +65,18 @@ class Stored:
         """The inverse of `read`."""
         first = array.ndim - len(self.order)
         order = (*range(first), *(first + int(i) for i in np.argsort(self.order)))
-        return array.transpose(order).reshape(*array.shape[:first], *self.shape)
+        split = array.transpose(order)
+        return split.reshape(*array.shape[:first], *self._joined(split.shape[first:]))
+
+    def _joined(self, split: tuple[int, ...]) -> tuple[int, ...]:
+        """The stored shape, where the parts of its axes have these sizes."""
+        joined, place = [], 0
+        for size in self.shape:
+            start, product = place, 1
+            while product < size or (place == start and size == 1 and place < len(split)):
+                product, place = product * self.split[place], place + 1
+            joined.append(math.prod(split[start:place]))
+        return tuple(joined)
 
 
 Layout = Mapping[str, Stored]
@@ -82,11 +97,29 @@ def from_stored(
             f"the stored arrays are not those of this layout: missing {sorted(missing)}, unknown "
             f"{sorted(extra)}"
         )
-    return {name: place.read(stored[place.name]) for name, place in layout.items()}
+    return {name: place.read(_entry(stored[place.name], place)) for name, place in layout.items()}
+
+
+def _entry(stack: Any, place: Stored) -> Any:
+    """The stored array, of one network or of many stacked; for a layer of many, its entry."""
+    if place.entry is None:
+        return stack
+    return stack[(slice(None),) * (stack.ndim - len(place.shape) - 1) + (place.entry,)]
 
 
 def to_stored(
     layout: Layout, weights: Mapping[str, Array | np.ndarray]
 ) -> dict[str, Array | np.ndarray]:
     """The inverse of `from_stored`."""
-    return {place.name: place.write(weights[name]) for name, place in layout.items()}
+    whole = {p.name: p.write(weights[name]) for name, p in layout.items() if p.entry is None}
+    entries: dict[str, list[tuple[int, Any, int]]] = {}
+    for name, place in layout.items():
+        if place.entry is not None:
+            first = weights[name].ndim - len(place.order)
+            part = place.entry, place.write(weights[name]), first
+            entries.setdefault(place.name, []).append(part)
+    for name, parts in entries.items():
+        ordered = sorted(parts, key=lambda part: part[0])
+        stack = np.stack if isinstance(ordered[0][1], np.ndarray) else jnp.stack
+        whole[name] = stack([array for _, array, _ in ordered], ordered[0][2])
+    return whole

@@ -56,6 +56,11 @@ class Scaling(eqx.Module):
         return sphere_or_sign(flat, shape, others) if self.unit_norm else flat
 
     @property
+    @abc.abstractmethod
+    def words(self) -> str:
+        """The factors, in words."""
+
+    @property
     def unit_norm(self) -> bool:
         """Whether incoming weights in normal form have norm 1."""
         return False
@@ -68,6 +73,10 @@ class Scaling(eqx.Module):
 
 class NoScaling(Scaling):
     """Only α = 1, as for GELU or for neurons fixed by something else."""
+
+    @property
+    def words(self) -> str:
+        return "not rescaled"
 
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
         return jnp.ones(n)
@@ -88,6 +97,10 @@ class SignScaling(Scaling):
     If they sum to 0, the first nonzero sum of `Incoming.ties` decides.
     """
 
+    @property
+    def words(self) -> str:
+        return "with either sign"
+
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
         return jax.random.rademacher(key, (n,), jnp.float32)
 
@@ -106,6 +119,10 @@ class PositiveScaling(Scaling):
     """
 
     rectifies: bool = eqx.field(static=True, default=False)
+
+    @property
+    def words(self) -> str:
+        return "times any positive number"
 
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
         return jnp.exp(jax.random.normal(key, (n,)))
@@ -131,6 +148,10 @@ class LinearScaling(Scaling):
     Normal form: incoming weights have norm 1 and a sum above 0. Any invertible matrix may also act
     on all neurons together; no normal form here removes this freedom.
     """
+
+    @property
+    def words(self) -> str:
+        return "times any number but 0"
 
     def random(self, key: Key[Array, ""], n: int) -> Float[Array, " n"]:
         size, sign = jax.random.split(key)

@@ -101,6 +101,17 @@ class WeightSpec:
         """The outputs for each of the stacked `inputs`."""
         return jax.vmap(functools.partial(self.apply, weights))(inputs)
 
+    def from_params(self, params: Any) -> Weights:
+        """The weights in `params` as others hold them: for a traced network, as it was traced.
+
+        For other networks `params` are the weights. One network; use `jax.vmap` for many.
+        """
+        return getattr(self.activations, "from_params", dict)(params)
+
+    def to_params(self, weights: Weights) -> Any:
+        """The inverse of `from_params`."""
+        return getattr(self.activations, "to_params", dict)(weights)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of the array `name`."""
         return tuple(self.groups[a].size if isinstance(a, str) else a for a in self.axes(name))
@@ -169,20 +180,21 @@ class WeightSpec:
     def factors(self, name: str) -> list[tuple[int, str, int]]:
         """How factors of neurons act on the array `name`: position of the axis, group, power."""
         ends, powers = self.ends(name), self.powers.get(name, {})
-        usual = [-1] * (len(ends) - 1) + [1]
-        return [
-            (i, g, powers.get(g, p)) for (i, g), p in zip(ends, usual[-len(ends) :], strict=True)
-        ]
+        usual = [-1] * (len(ends) - 1) + [1] if ends else []
+        return [(i, g, powers.get(g, p)) for (i, g), p in zip(ends, usual, strict=True)]
 
     def lead(self, group: str) -> tuple[str, int] | None:
-        """The first array that brings signals from other neurons into `group`: its kernel.
+        """The array that a group's scale is measured on, and the position of its axis over it.
 
-        It comes with the position of the axis over the group. A group's scale is measured on this
-        array; inputs have none.
+        It is the first that brings signals from other neurons into `group`: its kernel. If there is
+        none, it is the first that enters it at all. Inputs have none.
         """
-        for name in self.arrays:
-            if len(ends := self.factors(name)) > 1 and ends[-1][1:] == (group, 1):
-                return name, ends[-1][0]
+        entering = [
+            (n, f) for n in self.arrays if (f := self.factors(n)) and f[-1][1:] == (group, 1)
+        ]
+        kernels = [(name, factors) for name, factors in entering if len(factors) > 1]
+        for name, factors in kernels or entering:
+            return name, factors[-1][0]
         return None
 
     def resize(self, **sizes: int) -> "WeightSpec":
@@ -211,9 +223,14 @@ class WeightSpec:
         return tuple(affine.format(name) for name in linear if self._alone(name)) + self.left
 
     def _alone(self, group: str) -> bool:
-        """Whether every axis over `group` is over no other, so that a matrix may act on it."""
-        axes = [a for axes in self.arrays.values() for a in axes if isinstance(a, tuple)]
-        return not any(group in axis and len(axis) > 1 for axis in axes)
+        """Whether no other group has its order, so that a matrix may act on its neurons."""
+        return [self.order(name) for name in self.groups].count(self.order(group)) == 1
+
+    def explain(self) -> str:
+        """In words: the groups, what may be done to them, and what is left out and why."""
+        from wfm.weights.explain import explain
+
+        return explain(self)
 
     def check(self, weights: Mapping[str, Any], batch_dims: int = 0) -> None:
         """Raise `UserError` unless names and shapes (after `batch_dims` axes) fit this spec."""

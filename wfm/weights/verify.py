@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from wfm.errors import UserError
 from wfm.weights.precision import in_working_precision
@@ -20,7 +20,7 @@ NETWORKS, INPUTS = 3, 8  # how many of those given are used
 def verify(
     spec: WeightSpec,
     weights: Mapping[str, Any],
-    inputs: Float[Array, "m ..."] | Float[np.ndarray, "m ..."],
+    inputs: Num[Array, "m ..."] | Num[np.ndarray, "m ..."],
     outputs: Float[Array, "n m outputs"] | Float[np.ndarray, "n m outputs"] | None = None,
 ) -> None:
     """`WeightSpec.verify`."""
@@ -39,6 +39,14 @@ def verify(
         same = _centred if change.up_to_shift else np.asarray
         error = _difference(same(change.factor * before), same(new))
         if error > _tolerance(new):
+            if change.group == spec.output:
+                raise UserError(
+                    f"outputs must be sums of what enters {spec.output!r}, as logits are, and these "
+                    f"are not: {change.what} {spec.output!r} gives others than they say, by "
+                    f"{error:.2g} of their size; check the axes of "
+                    f"{', '.join(n for n in spec.arrays if spec.entered(n) == spec.output)}, and "
+                    "leave out a softmax at the end"
+                )
             names = [n for n in spec.arrays if change.group in _named(spec, n)]
             raise UserError(
                 f"the labels of this network are wrong: {change.what} {change.group!r} gives other "
@@ -91,6 +99,8 @@ def _changes(spec: WeightSpec, weights: dict[str, np.ndarray]) -> Iterator[_Chan
                     new[name] = act(name, axis, partial(np.multiply, factors ** float(power)))
             yield _Change("rescaling the neurons of", new, group)
     new = dict(weights)
+    if spec.lead(spec.output) is None:
+        return
     doubled = entering_outputs(lambda a: 2 * a)
     yield _Change("doubling what enters", doubled, spec.output, 2.0)
     centred = entering_outputs(_centred)
