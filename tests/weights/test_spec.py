@@ -126,7 +126,7 @@ def test_impossible_networks_are_refused(build, message):
 
 
 def test_kernels_out_of_order_are_refused():
-    groups = {"in": Group(2, False), "a": Group(3), "b": Group(4), "out": Group(2, False)}
+    groups = {"in": Group(2, False), "a": Group(3), "b": Group(4, scaling=PositiveScaling()), "out": Group(2, False)}
     arrays = {"ab": ("b", "a"), "xa": ("in", "a"), "xb": ("in", "b"), "o": ("a", "out")}
     with pytest.raises(ValueError, match="order of computation"):
         Canonical(WeightSpec(groups, arrays, lambda w, x: x))
