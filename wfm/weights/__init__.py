@@ -5,8 +5,25 @@ from wfm.weights.activation_matching import ActivationMatching
 from wfm.weights.alignment import align, align_all, align_each, barycentre, cycle_consistency
 from wfm.weights.files import load_weights, save_weights
 from wfm.weights.form import AsTrained, Canonical, WeightForm, canonicalize
+from wfm.weights.layout import Layout, Stored, from_stored, to_stored
 from wfm.weights.matching import Matching, WeightMatching
-from wfm.weights.networks import ACTIVATIONS, cnn, mlp, residual_mlp
+from wfm.weights.networks import (
+    ACTIVATIONS,
+    BatchNorm,
+    batch_norms,
+    cnn,
+    fold_batch_norm,
+    lenet5,
+    mlp,
+    recalibrate,
+    residual_mlp,
+    resnet,
+    siren,
+    siren_init,
+    small_cnn,
+    torch_layout,
+    vit,
+)
 from wfm.weights.precision import in_working_precision
 from wfm.weights.scaling import (
     Incoming,
@@ -39,9 +56,11 @@ __all__ = [
     "ActivationMatching",
     "AsTrained",
     "Axes",
+    "BatchNorm",
     "Canonical",
     "Group",
     "Incoming",
+    "Layout",
     "LinearScaling",
     "Matching",
     "MidpointLoss",
@@ -55,6 +74,7 @@ __all__ = [
     "SignScaling",
     "SinkhornMatching",
     "SquaredDistance",
+    "Stored",
     "WeightForm",
     "WeightMatching",
     "WeightSpec",
@@ -63,18 +83,30 @@ __all__ = [
     "align_all",
     "align_each",
     "barycentre",
+    "batch_norms",
     "canonicalize",
     "cnn",
     "cycle_consistency",
+    "fold_batch_norm",
+    "from_stored",
     "in_chunks",
     "in_working_precision",
+    "lenet5",
     "load_weights",
     "mix",
     "mlp",
     "permute",
     "random_permutation",
     "random_rescaling",
+    "recalibrate",
     "rescale",
     "residual_mlp",
+    "resnet",
     "save_weights",
+    "siren",
+    "siren_init",
+    "small_cnn",
+    "to_stored",
+    "torch_layout",
+    "vit",
 ]

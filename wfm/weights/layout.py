@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
@@ -21,7 +22,9 @@ class Stored:
 
         >>> kernel = Stored("fc1.weight", split=(120, 16, 5, 5), order=(2, 3, 1, 0))
 
-    is a dense layer of PyTorch with axes `(5, 5, "channels", "out")`.
+    is a dense layer of PyTorch with axes `(5, 5, "channels", "out")`. `part`: which of how many
+    equal parts of the stored array's first axis this is, as in `(1, 3)` for the keys in PyTorch's
+    `in_proj_weight` of queries, keys and values; `split` and `joined` are then those of the part.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Stored:
     order: tuple[int, ...]
     joined: tuple[int, ...] = ()
     """The stored shape, if axes are split; by default `split`."""
+    part: tuple[int, int] = (0, 1)
 
     def __post_init__(self):
         if sorted(self.order) != list(range(len(self.split))):
@@ -36,15 +40,23 @@ class Stored:
                 f"{self.name!r}: an order of {len(self.split)} axes names each of them once, got "
                 f"{self.order}"
             )
-        if math.prod(self.split) != math.prod(self.shape):
+        if math.prod(self.split) != math.prod(self._part_shape):
             raise UserError(
-                f"{self.name!r}: the shape {self.shape} cannot be split into {self.split}"
+                f"{self.name!r}: the shape {self._part_shape} cannot be split into {self.split}"
             )
+        number, parts = self.part
+        if not 0 <= number < parts or (parts > 1 and not self.split):
+            raise UserError(f"{self.name!r}: no part {number} of {parts} in shape {self.split}")
+
+    @property
+    def _part_shape(self) -> tuple[int, ...]:
+        return self.joined or self.split
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The stored shape."""
-        return self.joined or self.split
+        """The stored shape, of all parts."""
+        shape = self._part_shape
+        return (self.part[1] * shape[0], *shape[1:]) if shape else shape
 
     def read(self, stored: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array | np.ndarray, "..."]:
         """The network's array, or those of many networks stacked along the first axis."""
@@ -55,13 +67,17 @@ class Stored:
                 "give the widths that the network was made with"
             )
         order = (*range(len(first)), *(len(first) + i for i in self.order))
-        return stored.reshape(*first, *self.split).transpose(order)
+        number, parts = self.part
+        own = stored.reshape(*first, parts, *self._part_shape)[
+            (slice(None),) * len(first) + (number,)
+        ]
+        return own.reshape(*first, *self.split).transpose(order)
 
     def write(self, array: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array | np.ndarray, "..."]:
-        """The inverse of `read`."""
+        """The inverse of `read`: the stored array, or this part of it."""
         first = array.ndim - len(self.order)
         order = (*range(first), *(first + int(i) for i in np.argsort(self.order)))
-        return array.transpose(order).reshape(*array.shape[:first], *self.shape)
+        return array.transpose(order).reshape(*array.shape[:first], *self._part_shape)
 
 
 Layout = Mapping[str, Stored]
@@ -89,4 +105,21 @@ def to_stored(
     layout: Layout, weights: Mapping[str, Array | np.ndarray]
 ) -> dict[str, Array | np.ndarray]:
     """The inverse of `from_stored`."""
-    return {place.name: place.write(weights[name]) for name, place in layout.items()}
+    parts: dict[str, dict[int, Array | np.ndarray]] = {}
+    for name, place in layout.items():
+        parts.setdefault(place.name, {})[place.part[0]] = place.write(weights[name])
+    places = {place.name: place for place in layout.values()}
+    return {name: _whole(places[name], found) for name, found in parts.items()}
+
+
+def _whole(place: Stored, parts: Mapping[int, Array | np.ndarray]) -> Array | np.ndarray:
+    """The stored array, from its parts by number."""
+    if len(parts) < place.part[1]:
+        raise UserError(
+            f"the layout has {len(parts)} of the {place.part[1]} parts of {place.name!r}"
+        )
+    if len(parts) == 1:
+        return parts[0]
+    join = np.concatenate if isinstance(parts[0], np.ndarray) else jnp.concatenate
+    axis = parts[0].ndim - len(place.shape)
+    return join([parts[number] for number in range(place.part[1])], axis)

@@ -84,10 +84,13 @@ class WeightSpec:
         2010): kernels with variance 2/fan_in, 1/fan_in and 2/(fan_in + fan_out), truncated
         normal, and biases 0. Fans are products of sizes: of the groups that an array comes from,
         or of the group it enters, and of feature axes. Feature axes between the two, such as the
-        heads of `("stream", 4, "query")`, count only where it enters; others, such as a
-        convolution's, count at both ends. An array over one group is a bias if it has no feature
-        axes, else a kernel for each neuron separately, as in depthwise convolutions. `"normal"`:
-        all entries from N(0, `std`²), by default 1.
+        heads of `("stream", 4, "query")`, count only where it enters; those before them, such as a
+        convolution's, count at both ends. Axes after the group that an array enters are inner units
+        of its neurons, such as those of the heads of `("stream", "heads", 8)`: they count where it
+        enters, and where an array such as `("heads", 8, "stream")` comes from them. An array over
+        one group is a bias if it has no other feature axes, else a kernel for each neuron
+        separately, as in depthwise convolutions. Gains and variances are 1. `"normal"`: all entries
+        from N(0, `std`²), by default 1; variances are 1.
         """
         from wfm.weights.initial import init  # derived from the labels, as all else is
 
@@ -174,6 +177,14 @@ class WeightSpec:
             (i, g, powers.get(g, p)) for (i, g), p in zip(ends, usual[-len(ends) :], strict=True)
         ]
 
+    def holds_variances(self, name: str) -> bool:
+        """Whether entries of the array `name` keep their sign if neurons change theirs.
+
+        These are the variances of norms, which are positive: they enter a group with an even power.
+        """
+        factors = self.factors(name)
+        return len(factors) == 1 and factors[0][2] % 2 == 0
+
     def lead(self, group: str) -> tuple[str, int] | None:
         """The first array that brings signals from other neurons into `group`: its kernel.
 
@@ -211,9 +222,8 @@ class WeightSpec:
         return tuple(affine.format(name) for name in linear if self._alone(name)) + self.left
 
     def _alone(self, group: str) -> bool:
-        """Whether every axis over `group` is over no other, so that a matrix may act on it."""
-        axes = [a for axes in self.arrays.values() for a in axes if isinstance(a, tuple)]
-        return not any(group in axis and len(axis) > 1 for axis in axes)
+        """Whether no other group has the order of `group`, so that a matrix may act on it."""
+        return [self.order(other) for other in self.groups].count(self.order(group)) == 1
 
     def check(self, weights: Mapping[str, Any], batch_dims: int = 0) -> None:
         """Raise `UserError` unless names and shapes (after `batch_dims` axes) fit this spec."""
