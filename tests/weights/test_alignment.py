@@ -16,6 +16,7 @@ from tests.weights.table import (
     NETWORKS,
     aligned,
     canonical,
+    drawn,
     encoded,
     inputs,
     outputs,
@@ -51,7 +52,7 @@ def close(a, b, tolerance=2e-5):
 
 def planted(spec, n, std=0.5):
     """Random networks, stacked, and the same with their neurons shuffled."""
-    draws = jax.jit(jax.vmap(AsTrained(spec).prior(std).sample))(
+    draws = jax.jit(jax.vmap(lambda key: drawn(spec, key, std)))(
         jax.random.split(jax.random.key(0), n)
     )
     shuffles = jax.vmap(functools.partial(random_permutation, spec))(

@@ -17,8 +17,8 @@ def normalize(
     """`weights` with the neurons of `group` in normal form, and which neurons this changes.
 
     A dead neuron has no normal form. Its incoming weights become one fixed direction, variances 1,
-    and everything else that enters or leaves it becomes 0. This keeps the function if the neuron output
-    0 for all inputs, or if nothing left it; otherwise the neuron counts as changed.
+    and everything else that enters or leaves it becomes 0. This keeps the function if the neuron
+    output 0 for all inputs, or if nothing left it; otherwise the neuron counts as changed.
     """
     incoming, scaling = _incoming(spec, group, weights), spec.groups[group].scaling
     dead = scaling.dead(incoming)

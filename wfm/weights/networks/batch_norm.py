@@ -1,7 +1,7 @@
 """BatchNorm at evaluation: folded into the layer before it, or with statistics from data."""
 
 import dataclasses
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float
@@ -95,7 +95,7 @@ class HasBatchNorm(Protocol):
 
     def __call__(self, weights: Weights, x: Array) -> dict[str, Array]: ...
 
-    def folded(self) -> Self:
+    def folded(self) -> "HasBatchNorm":
         """The same forward pass without them, where layers have biases."""
         ...
 

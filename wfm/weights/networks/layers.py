@@ -47,7 +47,7 @@ def symmetric(kernel: int) -> Padding:
 
 
 def max_pool(x: Float[Array, "h w n"], size: int = 2) -> Float[Array, "_ _ n"]:
-    """The largest value in each square of `size` pixels; what is left over at the end is dropped."""
+    """The largest value in each square of `size` pixels; a rest at the end is dropped."""
     window = (size, size, 1)
     return jax.lax.reduce_window(x, -float("inf"), jax.lax.max, window, window, "VALID")
 

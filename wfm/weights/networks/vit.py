@@ -21,8 +21,9 @@ LEFT = (
     "and its outputs",
     "the biases of keys, which softmax does not see, and what biases of values and of outputs, or "
     "shifts of norms and the biases after them, take from each other",
-    "a number added to all neurons of 'stream' alike, as only LayerNorm reads them, and, with gains "
-    "moved into the kernels after them, any orthogonal map of 'stream' that keeps the vector of ones",
+    "a number added to all neurons of 'stream' alike, as only LayerNorm reads them; with gains "
+    "moved into the kernels after them, any orthogonal map of 'stream' that keeps the vector of "
+    "ones",
 )
 
 
