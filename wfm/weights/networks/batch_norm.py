@@ -187,7 +187,7 @@ def recalibrate(
         raise UserError("no inputs to recalibrate on; give at least one")
     weights, norms = in_working_precision(weights), batch_norms(spec)
 
-    def better(_: int, weights: Weights) -> Weights:
+    def better(_: Array | int, weights: Weights) -> Weights:
         """All statistics of these weights; those of the first k norms are right after k rounds."""
         values = jax.lax.map(lambda x: _moments(spec, weights, x), inputs, batch_size=batch)
         new = dict(weights)
