@@ -169,7 +169,7 @@ def test_a_dead_convolution_before_a_norm_has_one_form():
     of = lambda spec, w: jax.nn.log_softmax(outputs(spec, w, x))  # noqa: E731
     close(of(form.spec, point), of(RESNET, w), 1e-4)
     w["block1.conv1.norm.mean"] = w["block1.conv1.norm.mean"].at[1].set(0.5)
-    with pytest.raises(ValueError, match="brings nothing to neuron 1 of .block1"):
+    with pytest.raises(ValueError, match=r"brings nothing to neuron 1 of 'block1\.conv1'"):
         form.check(jax.tree.map(lambda a: a[None], w))
 
 
@@ -287,7 +287,7 @@ def test_every_network_has_a_graph(spec, fold):
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
 def test_heads_of_all_sizes_have_labels_that_fit(heads, d, patches):
     spec = vit(2 * patches, 2, heads * d, heads, 1, 3, 1, 2)
-    spec.check(random(spec))
-    torch = to_stored(torch_layout(spec), random(spec))
+    w = {name: np.zeros(spec.shape(name)) for name in spec.arrays}
+    torch = to_stored(torch_layout(spec), w)
     assert torch["layers.0.self_attn.in_proj_weight"].shape == (3 * heads * d, heads * d)
     assert spec.shape("positions") == (patches**2 + 1, heads * d)
