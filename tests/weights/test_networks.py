@@ -1,5 +1,6 @@
 """What each network promises beyond the laws of all: sizes, refusals, norms, what is left free."""
 
+import dataclasses
 import re
 
 import jax
@@ -12,12 +13,20 @@ from hypothesis import strategies as st
 from tests.weights.table import NETWORKS, canonical, inputs
 from wfm.fields import WeightGraph
 from wfm.weights import (
+    Attention,
+    Group,
     WeightSpec,
+    align,
+    balance_heads,
     batch_norms,
     fold_batch_norm,
     lenet5,
     mlp,
+    permute,
+    random_permutation,
+    random_rescaling,
     recalibrate,
+    rescale,
     resnet,
     siren,
     siren_init,
@@ -191,6 +200,15 @@ def test_recalibration_makes_what_norms_pass_on_standard_and_ignores_old_statist
 
 def gauged(w, rng):
     """All that `left` says of a ViT: matrices in heads, key biases, shifts, turned streams."""
+    w = in_heads(w, rng)
+    moved = rng.normal(size=w["norm.shift"].shape)
+    w["norm.shift"] = w["norm.shift"] + moved
+    w["out.bias"] = w["out.bias"] - moved @ w["out.kernel"]
+    return _turned(w, rng)
+
+
+def in_heads(w, rng):
+    """Matrices between queries and keys, and values and outputs, and what biases do not tell."""
     w = dict(w)
     q, k, v, o = (f"block1.{part}" for part in ("query", "key", "value", "output"))
     heads, d = w[f"{q}.bias"].shape
@@ -209,10 +227,7 @@ def gauged(w, rng):
     moved = rng.normal(size=(heads, d))
     w[f"{v}.bias"] = w[f"{v}.bias"] + moved
     w[f"{o}.bias"] = w[f"{o}.bias"] - np.einsum("hd,hdn->n", moved, w[f"{o}.kernel"])
-    moved = rng.normal(size=w["norm.shift"].shape)
-    w["norm.shift"] = w["norm.shift"] + moved
-    w["out.bias"] = w["out.bias"] - moved @ w["out.kernel"]
-    return _turned(w, rng)
+    return w
 
 
 def _turned(w, rng):
@@ -239,6 +254,71 @@ def _turned(w, rng):
             w[f"block1.{name}.{part}"] = w[f"block1.{name}.{part}"] @ turn
     w["positions"] = w["positions"] + 0.7
     return w
+
+
+CANONICAL = canonical(VIT)
+GAUGED = jax.jit(lambda w: CANONICAL.encode(balance_heads(VIT, CANONICAL.decode(w))))
+
+
+def balanced(w):
+    return GAUGED(jax.jit(CANONICAL.encode)(w))
+
+
+@pytest.mark.slow
+def test_balanced_heads_keep_the_function_and_have_no_gauge():
+    w, x, rng = random(VIT), inputs(PIXELS, 6), np.random.default_rng(2)
+    close(outputs(VIT, balance_heads(VIT, w), x), outputs(VIT, w, x), 1e-4)
+    key = jax.random.key(3)
+    moved = in_heads({n: np.asarray(a, np.float64) for n, a in w.items()}, rng)
+    moved = rescale(VIT, random_rescaling(VIT, key), {n: jnp.float32(a) for n, a in moved.items()})
+    moved = permute(VIT, random_permutation(VIT, key), moved)
+    close(outputs(VIT, moved, x), outputs(VIT, w, x), 1e-3)
+    point, other = balanced(w), balanced(moved)
+    assert all((np.abs(moved[n] - w[n]) > 1e-3).any() for n in w if n != "out.bias")
+    found = align(CANONICAL.spec, point, other)
+    assert all(np.allclose(found[n], point[n], rtol=1e-3, atol=1e-3) for n in point)
+    again = GAUGED(point)
+    assert all(np.allclose(again[n], point[n], rtol=1e-3, atol=1e-3) for n in point)
+
+
+@pytest.mark.slow
+def test_heads_without_queries_or_with_many_units_are_balanced():
+    w, x = random(VIT), inputs(PIXELS, 4)
+    w = w | {n: jnp.zeros_like(w[n]) for n in ("block1.query.kernel", "block1.query.bias")}
+    found = balance_heads(VIT, w)
+    assert all(np.isfinite(a).all() for a in found.values())
+    close(outputs(VIT, found, x), outputs(VIT, w, x), 1e-4)
+    wide = WeightSpec(
+        {"in": Group(2, False), "n": Group(2), "h": Group(3), "out": Group(2, False)},
+        {
+            "q.kernel": ("n", "h", 5),
+            "q.bias": ("h", 5),
+            "k.kernel": ("n", "h", 5),
+            "k.bias": ("h", 5),
+            "v.kernel": ("n", "h", 5),
+            "v.bias": ("h", 5),
+            "o.kernel": ("h", 5, "out"),
+            "o.bias": ("out",),
+        },
+        Attends(),
+    )
+    w, x = random(wide), jax.random.normal(jax.random.key(0), (4, 7, 2))
+    found = balance_heads(wide, w)
+    wide.check(found)
+    close(outputs(wide, found, x), outputs(wide, w, x), 1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attends:
+    """Attention alone, with more units in a head than there are neurons."""
+
+    attentions = (Attention("q", "k", "v", "o"),)
+
+    def __call__(self, w, x):
+        act = lambda a: jnp.einsum("tn,nhd->thd", x, w[f"{a}.kernel"]) + w[f"{a}.bias"][None]  # noqa: E731
+        q, k, v = map(act, "qkv")
+        mixed = jnp.einsum("hts,shd->thd", jax.nn.softmax(jnp.einsum("thd,shd->hts", q, k)), v)
+        return {"out": jnp.einsum("thd,hdn->tn", mixed, w["o.kernel"]) + w["o.bias"][None]}
 
 
 @pytest.mark.slow

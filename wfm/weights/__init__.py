@@ -9,7 +9,9 @@ from wfm.weights.layout import Layout, Stored, from_stored, to_stored
 from wfm.weights.matching import Matching, WeightMatching
 from wfm.weights.networks import (
     ACTIVATIONS,
+    Attention,
     BatchNorm,
+    balance_heads,
     batch_norms,
     cnn,
     fold_batch_norm,
@@ -55,6 +57,7 @@ __all__ = [
     "ACTIVATIONS",
     "ActivationMatching",
     "AsTrained",
+    "Attention",
     "Axes",
     "BatchNorm",
     "Canonical",
@@ -82,6 +85,7 @@ __all__ = [
     "align",
     "align_all",
     "align_each",
+    "balance_heads",
     "barycentre",
     "batch_norms",
     "canonicalize",

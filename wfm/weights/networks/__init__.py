@@ -1,6 +1,7 @@
 """Architectures: each is defined by its labels and its forward pass alone."""
 
 from wfm.weights.networks.activations import ACTIVATIONS, Activation
+from wfm.weights.networks.attention import Attention, balance_heads
 from wfm.weights.networks.batch_norm import (
     BatchNorm,
     batch_norms,
@@ -17,7 +18,9 @@ from wfm.weights.networks.vit import vit
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Attention",
     "BatchNorm",
+    "balance_heads",
     "batch_norms",
     "cnn",
     "fold_batch_norm",

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from wfm.errors import UserError
 from wfm.weights.layout import Layout
+from wfm.weights.networks.attention import Attention
 from wfm.weights.networks.layers import add_bias, conv, dense, layer_norm
 from wfm.weights.networks.layouts import by_rank, stored
 from wfm.weights.scaling import LinearScaling
@@ -18,7 +19,7 @@ gelu = functools.partial(jax.nn.gelu, approximate=False)  # the exact one, as in
 
 LEFT = (
     "any invertible matrix between the queries and the keys of each head, and between its values "
-    "and its outputs",
+    "and its outputs (`balance_heads` chooses one)",
     "the biases of keys, which softmax does not see, and what biases of values and of outputs, or "
     "shifts of norms and the biases after them, take from each other",
     "a number added to all neurons of 'stream' alike, as only LayerNorm reads them; with gains "
@@ -59,6 +60,13 @@ class ViTActivations:
         normed = layer_norm(weights, "norm", x)
         values |= {"stream": jnp.stack(stream), "n": normed}
         return values | {"out": dense(weights, "out", normed[0])}
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        layers = ("query", "key", "value", "output")
+        return tuple(
+            Attention(*(f"block{i}.{layer}" for layer in layers)) for i in range(1, self.blocks + 1)
+        )
 
     def torch_layout(self, spec: WeightSpec) -> Layout:
         """Blocks as in `torch.nn.TransformerEncoder`: `layers.0.self_attn.in_proj_weight`, ….
