@@ -103,6 +103,7 @@ def test_labels_of_norms_and_heads():
     assert lenet5().arrays["dense1.kernel"] == (5, 5, "c2", "d1")
     assert VIT.permutable == ("stream", "heads1", "h1")
     assert VIT.factors("block1.key.bias") == [(0, "heads1", -1)]
+    assert canonical(VIT).spec.factors("log_scale") == []  # of an array over no group
     writers = {RESNET.order(RESNET.entered(n.gain) or "") for n in batch_norms(RESNET)}
     assert writers == set(RESNET.permutable)
     assert RESNET.order("s2") == RESNET.order("block2.shortcut") == "block2.conv2"

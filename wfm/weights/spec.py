@@ -172,10 +172,8 @@ class WeightSpec:
     def factors(self, name: str) -> list[tuple[int, str, int]]:
         """How factors of neurons act on the array `name`: position of the axis, group, power."""
         ends, powers = self.ends(name), self.powers.get(name, {})
-        usual = [-1] * (len(ends) - 1) + [1]
-        return [
-            (i, g, powers.get(g, p)) for (i, g), p in zip(ends, usual[-len(ends) :], strict=True)
-        ]
+        usual = [*[-1] * (len(ends) - 1), 1] if ends else []
+        return [(i, g, powers.get(g, p)) for (i, g), p in zip(ends, usual, strict=True)]
 
     def holds_variances(self, name: str) -> bool:
         """Whether entries of the array `name` keep their sign if neurons change theirs.
