@@ -3,9 +3,22 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 
 from tests.cases import cases
-from wfm.weights import AsTrained, Canonical, align, cnn, mlp, residual_mlp
+from wfm.weights import (
+    AsTrained,
+    Canonical,
+    align,
+    cnn,
+    lenet5,
+    mlp,
+    residual_mlp,
+    resnet,
+    siren,
+    small_cnn,
+    vit,
+)
 
 # Spec, and the shape of one input.
 NETWORKS = {
@@ -17,8 +30,16 @@ NETWORKS = {
     "linear": (mlp(5, 3), (5,)),
     "residual": (residual_mlp(5, 8, 6, 3, blocks=2), (5,)),
     "cnn": (cnn(2, 4, 5, d_out=3), (6, 6, 2)),
+    "no bias": (mlp(5, 8, 6, 3, bias=False), (5,)),
+    "layer norm": (mlp(5, 8, 6, 3, layer_norm=True), (5,)),
+    "small cnn": (small_cnn(1, 3, width=4), (15, 15, 1)),
+    "lenet5": (lenet5(16, 1, 3, widths=(3, 4, 5, 4)), (16, 16, 1)),
+    "resnet": (resnet(8, 2, 1, 3), (4, 4, 1)),
+    "folded resnet": (resnet(8, 2, 1, 3, batch_norm=False), (4, 4, 1)),
+    "vit": (vit(4, 2, 6, 2, 1, hidden=5, d_out=3), (4, 4, 1)),
+    "siren": (siren(2, 8, 6, 3, w0=3.0), (2,)),
 }
-CASES = cases(NETWORKS, often=("mlp", "tanh", "residual", "cnn"))
+CASES = cases(NETWORKS, often=("mlp", "tanh", "residual", "cnn", "layer norm"))
 
 
 def weights(spec, seed: int, std: float = 0.5):
@@ -28,7 +49,13 @@ def weights(spec, seed: int, std: float = 0.5):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _drawn(spec, key, std):
-    return AsTrained(spec).prior(std).sample(key)
+    return drawn(spec, key, std)
+
+
+def drawn(spec, key, std: float = 0.5):
+    """Random weights, but variances about 1."""
+    w = AsTrained(spec).prior(std).sample(key)
+    return {n: jnp.abs(a) + 0.5 if spec.holds_variances(n) else a for n, a in w.items()}
 
 
 def inputs(shape, n: int = 20):

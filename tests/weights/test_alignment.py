@@ -16,6 +16,7 @@ from tests.weights.table import (
     NETWORKS,
     aligned,
     canonical,
+    drawn,
     encoded,
     inputs,
     outputs,
@@ -34,11 +35,16 @@ from wfm.weights import (
     align_each,
     barycentre,
     cycle_consistency,
+    lenet5,
     mlp,
     permute,
     random_permutation,
     random_rescaling,
     rescale,
+    resnet,
+    siren,
+    small_cnn,
+    vit,
 )
 
 networks = pytest.mark.parametrize(("spec", "shape"), CASES)
@@ -51,7 +57,7 @@ def close(a, b, tolerance=2e-5):
 
 def planted(spec, n, std=0.5):
     """Random networks, stacked, and the same with their neurons shuffled."""
-    draws = jax.jit(jax.vmap(AsTrained(spec).prior(std).sample))(
+    draws = jax.jit(jax.vmap(lambda key: drawn(spec, key, std)))(
         jax.random.split(jax.random.key(0), n)
     )
     shuffles = jax.vmap(functools.partial(random_permutation, spec))(
@@ -119,6 +125,30 @@ def test_aligning_many_equals_aligning_each(n):
 def test_a_hundred_of_a_hundred_planted_permutations_are_undone(spec, matching):
     draws, shuffled = planted(spec, 100, std=0.1)
     chex.assert_trees_all_equal(align_each(spec, draws, shuffled, matching)[0], draws)
+
+
+IN_USE = {
+    "layer norm": mlp(30, 16, 16, 2, layer_norm=True),
+    "small cnn": small_cnn(),
+    "lenet5": lenet5(),
+    "resnet": resnet(8, 8, 1),
+    "vit": vit(),
+    "siren": siren(2, 32, 32, 3),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", IN_USE.values(), ids=IN_USE)
+def test_a_hundred_of_a_hundred_permuted_and_rescaled_networks_are_undone(spec):
+    """Of the sizes in use; errors are relative, since small gains make large shifts."""
+    form, (draws, shuffled) = canonical(spec), planted(spec, 100, std=0.1)
+    keys = jax.random.split(jax.random.key(2), 100)
+    move = jax.jit(jax.vmap(lambda k, w: rescale(spec, random_rescaling(spec, k), w)))
+    points, moved = form.encode_all(draws), form.encode_all(move(keys, shuffled))
+    found, _ = align_each(form.spec, points, moved, chunk=25)
+    for name in points:
+        size = jnp.abs(points[name]).max() + 1e-6
+        close(found[name] / size, points[name] / size, 1e-5)
 
 
 @pytest.mark.slow

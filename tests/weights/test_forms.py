@@ -224,6 +224,15 @@ def test_signs_of_tied_neurons_do_not_depend_on_the_order_of_others(column):
             close(encoded(form, rescale(DEEP, s, moved)), expected)
 
 
+LEFT = {
+    "residual": ["affine map of 'stream'"],
+    "layer norm": ["to all neurons of 'h1' alike", "to all neurons of 'h2' alike"],
+    "resnet": ["mean and the shift"],
+    "vit": ["between the queries and the keys of each head", "orthogonal map of 'stream'"],
+    "siren": ["2π/3 added to the bias of each neuron of 'h1'"],
+}
+
+
 def test_symmetries_that_are_left_are_said():
     spec = residual_mlp(3, 4, 4, 2, blocks=1, activation="gelu")
     form, w = canonical(spec), weights(spec, 0)
@@ -243,5 +252,7 @@ def test_symmetries_that_are_left_are_said():
         AsTrained(SPEC).check_quotient()
     with pytest.raises(ValueError, match="added to all outputs"):
         canonical(SPEC, keep_logits=True).check_quotient()
-    for name in NETWORKS.keys() - {"residual"}:
-        canonical(NETWORKS[name][0]).check_quotient()
+    for name, (spec, _) in NETWORKS.items():
+        left = canonical(spec).symmetries_left()
+        assert [words for words in LEFT.get(name, ()) if words not in "; ".join(left)] == []
+        assert bool(left) == (name in LEFT)

@@ -2,12 +2,11 @@
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.weights.table import CASES
-from wfm.weights import AsTrained, Group, WeightSpec, cnn, mlp
+from tests.weights.table import CASES, inputs
+from wfm.weights import AsTrained, Group, WeightSpec, batch_norms, cnn, mlp, resnet, vit
 
 N = 400  # networks
 VARIANCES = {
@@ -30,6 +29,8 @@ KERNELS = {
     "dense": (mlp(5, 7, 3), "dense1.kernel", 5, 7),
     "queries": (labelled({"k": ("in", 2, "h")}), "k", 4, 2 * 6),
     "after attention": (labelled({"k": (2, "h", "out")}), "k", 2 * 6, 2 * 3),
+    "heads": (labelled({"k": ("in", "h", 5)}), "k", 4, 6 * 5),
+    "from heads": (labelled({"v": ("in", "h", 5), "k": ("h", 5, "out")}), "k", 6 * 5, 3),
     "two sources": (labelled({"k": ("in", "h", "out")}), "k", 4 * 6, 3),
 }
 
@@ -55,13 +56,26 @@ def test_biases_start_at_zero(how):
     w = mlp(5, 7, 3).init(jax.random.key(0), how)
     assert not w["dense1.bias"].any()
     assert not w["dense2.bias"].any()
+    w = vit(4, 2, 6, 2, 1, 5).init(jax.random.key(0), how)
+    assert not any(w[f"block1.{name}.bias"].any() for name in ("query", "value", "output"))
+
+
+@pytest.mark.parametrize("how", [*VARIANCES, "normal"])
+def test_gains_and_variances_start_at_one(how):
+    spec = resnet(8, 2)
+    w = spec.init(jax.random.key(0), how)
+    for norm in batch_norms(spec):
+        assert (w[norm.variance] == 1).all()
+        assert how == "normal" or (w[norm.gain] == 1).all()
+        assert how == "normal" or not (w[norm.mean].any() or w[norm.shift].any())
 
 
 @pytest.mark.parametrize(("spec", "shape"), CASES)
 def test_initial_weights_fit_their_network(spec, shape):
     w = spec.init(jax.random.key(0))
     spec.check(w)
-    assert jnp.isfinite(spec.apply(w, jnp.ones(shape))).all()
+    spread = spec.outputs(w, inputs(shape)).std(0)  # neither constant nor huge
+    assert ((spread > 0.02) & (spread < 20)).all()
     chex.assert_trees_all_equal(w, spec.init(jax.random.key(0), "he"))
 
 

@@ -17,10 +17,14 @@ from wfm.weights import (
     WeightSpec,
     cnn,
     in_chunks,
+    lenet5,
     load_weights,
     mlp,
     residual_mlp,
+    resnet,
     save_weights,
+    siren,
+    vit,
 )
 
 
@@ -46,6 +50,10 @@ MAKERS = {
     "mlp": lambda width=8: mlp(4, width, 3),
     "residual_mlp": lambda width=8: residual_mlp(4, width, 5, 3),
     "cnn": lambda width=8: cnn(2, width, d_out=3),
+    "lenet5": lambda width=8: lenet5(12, widths=(2, 3, width, 3)),
+    "resnet": lambda width=2: resnet(8, width),
+    "vit": lambda width=8: vit(4, 2, 4, hidden=width),
+    "siren": lambda width=8: siren(2, width, 1),
     "AsTrained": lambda width=8: AsTrained(mlp(4, width, 3)),
     "Canonical": lambda width=8: Canonical(mlp(4, width, 3)),
     "points": lambda width=8: Canonical(mlp(4, width, 3)).spec,
@@ -126,7 +134,12 @@ def test_impossible_networks_are_refused(build, message):
 
 
 def test_kernels_out_of_order_are_refused():
-    groups = {"in": Group(2, False), "a": Group(3), "b": Group(4, scaling=PositiveScaling()), "out": Group(2, False)}
+    groups = {
+        "in": Group(2, False),
+        "a": Group(3),
+        "b": Group(4, scaling=PositiveScaling()),
+        "out": Group(2, False),
+    }
     arrays = {"ab": ("b", "a"), "xa": ("in", "a"), "xb": ("in", "b"), "o": ("a", "out")}
     with pytest.raises(ValueError, match="order of computation"):
         Canonical(WeightSpec(groups, arrays, lambda w, x: x))

@@ -21,7 +21,8 @@ def stacked(spec, n=2, std=0.5):
     """Networks as they often start: with biases 0."""
     rng = np.random.default_rng(0)
     draw = lambda name: rng.normal(scale=std, size=(n, *spec.shape(name)))  # noqa: E731
-    return {n: draw(n) * (not n.endswith("bias")) for n in spec.arrays}
+    w = {n: draw(n) * (not n.endswith("bias")) for n in spec.arrays}
+    return {n: 1 + np.abs(a) if spec.holds_variances(n) else a for n, a in w.items()}
 
 
 @pytest.mark.parametrize(("spec", "shape"), CASES)

@@ -185,8 +185,8 @@ class Canonical(WeightForm):
         _check_order(self.network)
         if self._last.normalized and self.network.lead(self.network.output) is None:
             raise UserError(
-                f"no array of its own enters {self.network.output!r}, so that there is no last layer "
-                "to take a scale from; use last='euclidean'"
+                f"no array of its own enters {self.network.output!r}, so that no last layer has "
+                "a scale; use last='euclidean'"
             )
 
     @cached_property

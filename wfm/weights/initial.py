@@ -23,20 +23,37 @@ def _by_fans(
 
     def array(name: str, key: Key[Array, ""]) -> Array:
         *sources, target = spec.labels(name) or [0]
-        shape, factors = spec.shape(name), spec.factors(name)
-        if len(shape) < 2:
-            gain, even = len(factors) > 1, bool(factors) and factors[-1][2] % 2 == 0
-            return jnp.ones(shape) if gain or even else jnp.zeros(shape)
+        shape = spec.shape(name)
+        if not sources and target == 0:
+            gain = len(spec.factors(name)) > 1
+            return jnp.ones(shape) if gain or spec.holds_variances(name) else jnp.zeros(shape)
         if sources:
-            return initializer(sources, range(sources[-1] + 1, target + 1))(key, shape)
+            last = sources[-1] + 1 + len(_inner_of_source(spec, name, sources[-1]))
+            into, out_of = [*sources, *range(sources[-1] + 1, last)], range(last, len(shape))
+            return initializer(into, out_of)(key, shape)
         return initializer((), (), batch_axis=target)(key, shape)  # each neuron separately
 
     keys = jax.random.split(key, len(spec.arrays))
     return {name: array(name, k) for name, k in zip(spec.arrays, keys, strict=True)}
 
 
+def _inner(spec: WeightSpec, name: str) -> tuple[int, ...]:
+    """The sizes of the axes of an array after the group that it enters."""
+    axis = spec.target_axis(name)
+    return () if axis is None else spec.shape(name)[axis + 1 :]
+
+
+def _inner_of_source(spec: WeightSpec, name: str, source: int) -> tuple[int, ...]:
+    """The sizes of the axes after `source` that are inner units of the neurons there."""
+    groups = [group for axis, group in spec.ends(name) if axis == source]
+    entering = (n for n in spec.arrays if n != name and spec.entered(n) in groups)
+    inner = max((_inner(spec, n) for n in entering), key=len, default=())
+    return inner if spec.shape(name)[source + 1 :][: len(inner)] == inner else ()
+
+
 def _gaussian(spec: WeightSpec, key: Key[Array, ""], std: float | None) -> Weights:
-    return AsTrained(spec).prior(1.0 if std is None else std).sample(key)
+    drawn = AsTrained(spec).prior(1.0 if std is None else std).sample(key)
+    return {n: jnp.ones_like(a) if spec.holds_variances(n) else a for n, a in drawn.items()}
 
 
 STARTS: dict[str, Start] = {

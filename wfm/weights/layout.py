@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +20,11 @@ class Stored:
     channels of 5 by 5 pixels are `16, 5, 5`. `order`: for each axis of the network's array its
     place in `split`.
 
-        >>> kernel = Stored("fc1.weight", split=(120, 16, 5, 5), order=(2, 3, 1, 0))
+        >>> kernel = Stored("fc1.weight", (120, 16, 5, 5), order=(2, 3, 1, 0), joined=(120, 400))
 
-    is a dense layer of PyTorch with axes `(5, 5, "channels", "out")`.
+    is a dense layer of PyTorch with axes `(5, 5, "channels", "out")`. `part`: which of how many
+    equal parts of the stored array's first axis this is, as in `(1, 3)` for the keys in PyTorch's
+    `in_proj_weight` of queries, keys and values; `split` and `joined` are then those of the part.
     """
 
     name: str
@@ -31,8 +32,7 @@ class Stored:
     order: tuple[int, ...]
     joined: tuple[int, ...] = ()
     """The stored shape, if axes are split; by default `split`."""
-    entry: int | None = None
-    """Which entry of a stored stack of arrays of this shape it is, if it is one of several."""
+    part: tuple[int, int] = (0, 1)
 
     def __post_init__(self):
         if sorted(self.order) != list(range(len(self.split))):
@@ -40,15 +40,23 @@ class Stored:
                 f"{self.name!r}: an order of {len(self.split)} axes names each of them once, got "
                 f"{self.order}"
             )
-        if math.prod(self.split) != math.prod(self.shape):
+        if math.prod(self.split) != math.prod(self._part_shape):
             raise UserError(
-                f"{self.name!r}: the shape {self.shape} cannot be split into {self.split}"
+                f"{self.name!r}: the shape {self._part_shape} cannot be split into {self.split}"
             )
+        number, parts = self.part
+        if not 0 <= number < parts or (parts > 1 and not self.split):
+            raise UserError(f"{self.name!r}: no part {number} of {parts} in shape {self.split}")
+
+    @property
+    def _part_shape(self) -> tuple[int, ...]:
+        return self.joined or self.split
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The stored shape."""
-        return self.joined or self.split
+        """The stored shape, of all parts."""
+        shape = self._part_shape
+        return (self.part[1] * shape[0], *shape[1:]) if shape else shape
 
     def read(self, stored: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array | np.ndarray, "..."]:
         """The network's array, or those of many networks stacked along the first axis."""
@@ -59,21 +67,26 @@ class Stored:
                 "give the widths that the network was made with"
             )
         order = (*range(len(first)), *(len(first) + i for i in self.order))
-        return stored.reshape(*first, *self.split).transpose(order)
+        number, parts = self.part
+        own = stored.reshape(*first, parts, *self._part_shape)[
+            (slice(None),) * len(first) + (number,)
+        ]
+        return own.reshape(*first, *self.split).transpose(order)
 
     def write(self, array: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array | np.ndarray, "..."]:
-        """The inverse of `read`."""
+        """The inverse of `read`: the stored array, or this part of it."""
         first = array.ndim - len(self.order)
         order = (*range(first), *(first + int(i) for i in np.argsort(self.order)))
         split = array.transpose(order)
         return split.reshape(*array.shape[:first], *self._joined(split.shape[first:]))
 
     def _joined(self, split: tuple[int, ...]) -> tuple[int, ...]:
-        """The stored shape, where the parts of its axes have these sizes."""
+        """The stored shape of this part, where the parts of its axes have these sizes."""
         joined, place = [], 0
-        for size in self.shape:
+        for size in self._part_shape:
             start, product = place, 1
-            while product < size or (place == start and size == 1 and place < len(split)):
+            alone = size == 1 and place < len(split) and self.split[place] == 1
+            while product < size or (alone and place == start):
                 product, place = product * self.split[place], place + 1
             joined.append(math.prod(split[start:place]))
         return tuple(joined)
@@ -111,15 +124,21 @@ def to_stored(
     layout: Layout, weights: Mapping[str, Array | np.ndarray]
 ) -> dict[str, Array | np.ndarray]:
     """The inverse of `from_stored`."""
-    whole = {p.name: p.write(weights[name]) for name, p in layout.items() if p.entry is None}
-    entries: dict[str, list[tuple[int, Any, int]]] = {}
+    parts: dict[str, dict[int, Array | np.ndarray]] = {}
     for name, place in layout.items():
-        if place.entry is not None:
-            first = weights[name].ndim - len(place.order)
-            part = place.entry, place.write(weights[name]), first
-            entries.setdefault(place.name, []).append(part)
-    for name, parts in entries.items():
-        ordered = sorted(parts, key=lambda part: part[0])
-        stack = np.stack if isinstance(ordered[0][1], np.ndarray) else jnp.stack
-        whole[name] = stack([array for _, array, _ in ordered], ordered[0][2])
-    return whole
+        parts.setdefault(place.name, {})[place.part[0]] = place.write(weights[name])
+    places = {place.name: place for place in layout.values()}
+    return {name: _whole(places[name], found) for name, found in parts.items()}
+
+
+def _whole(place: Stored, parts: Mapping[int, Array | np.ndarray]) -> Array | np.ndarray:
+    """The stored array, from its parts by number."""
+    if len(parts) < place.part[1]:
+        raise UserError(
+            f"the layout has {len(parts)} of the {place.part[1]} parts of {place.name!r}"
+        )
+    if len(parts) == 1:
+        return parts[0]
+    join = np.concatenate if isinstance(parts[0], np.ndarray) else jnp.concatenate
+    axis = parts[0].ndim - len(place.shape)
+    return join([parts[number] for number in range(place.part[1])], axis)

@@ -16,9 +16,9 @@ def normalize(
 ) -> tuple[Weights, Bool[Array, " neurons"]]:
     """`weights` with the neurons of `group` in normal form, and which neurons this changes.
 
-    A dead neuron has no normal form. Its incoming weights become one fixed direction, and
-    everything else that enters or leaves it becomes 0. This keeps the function if the neuron output
-    0 for all inputs, or if nothing left it; otherwise the neuron counts as changed.
+    A dead neuron has no normal form. Its incoming weights become one fixed direction, variances 1,
+    and everything else that enters or leaves it becomes 0. This keeps the function if the neuron
+    output 0 for all inputs, or if nothing left it; otherwise the neuron counts as changed.
     """
     incoming, scaling = _incoming(spec, group, weights), spec.groups[group].scaling
     dead = scaling.dead(incoming)
@@ -101,6 +101,7 @@ def _retire(
             array = new[name]
             direction = (array.size // array.shape[axis]) ** -0.5 if array.size else 0.0
             rest = direction if unit_norm and (name, axis) == lead else 0.0
+            rest = 1.0 if spec.holds_variances(name) else rest
             shape = [-1 if a == axis else 1 for a in range(array.ndim)]
             new[name] = jnp.where(dead.reshape(shape), rest, array)
     return new

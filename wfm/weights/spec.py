@@ -84,10 +84,13 @@ class WeightSpec:
         2010): kernels with variance 2/fan_in, 1/fan_in and 2/(fan_in + fan_out), truncated
         normal, and biases 0. Fans are products of sizes: of the groups that an array comes from,
         or of the group it enters, and of feature axes. Feature axes between the two, such as the
-        heads of `("stream", 4, "query")`, count only where it enters; others, such as a
-        convolution's, count at both ends. An array over one group is a bias if it has no feature
-        axes, else a kernel for each neuron separately, as in depthwise convolutions. `"normal"`:
-        all entries from N(0, `std`²), by default 1.
+        heads of `("stream", 4, "query")`, count only where it enters; those before them, such as a
+        convolution's, count at both ends. Axes after the group that an array enters are inner units
+        of its neurons, such as those of the heads of `("stream", "heads", 8)`: they count where it
+        enters, and where an array such as `("heads", 8, "stream")` comes from them. An array over
+        one group is a bias if it has no other feature axes, else a kernel for each neuron
+        separately, as in depthwise convolutions. Gains and variances are 1. `"normal"`: all entries
+        from N(0, `std`²), by default 1; variances are 1.
         """
         from wfm.weights.initial import init  # derived from the labels, as all else is
 
@@ -180,8 +183,16 @@ class WeightSpec:
     def factors(self, name: str) -> list[tuple[int, str, int]]:
         """How factors of neurons act on the array `name`: position of the axis, group, power."""
         ends, powers = self.ends(name), self.powers.get(name, {})
-        usual = [-1] * (len(ends) - 1) + [1] if ends else []
+        usual = [*[-1] * (len(ends) - 1), 1] if ends else []
         return [(i, g, powers.get(g, p)) for (i, g), p in zip(ends, usual, strict=True)]
+
+    def holds_variances(self, name: str) -> bool:
+        """Whether entries of the array `name` keep their sign if neurons change theirs.
+
+        These are the variances of norms, which are positive: they enter a group with an even power.
+        """
+        factors = self.factors(name)
+        return len(factors) == 1 and factors[0][2] % 2 == 0
 
     def lead(self, group: str) -> tuple[str, int] | None:
         """The array that a group's scale is measured on, and the position of its axis over it.

@@ -41,8 +41,8 @@ def verify(
         if error > _tolerance(new):
             if change.group == spec.output:
                 raise UserError(
-                    f"outputs must be sums of what enters {spec.output!r}, as logits are, and these "
-                    f"are not: {change.what} {spec.output!r} gives others than they say, by "
+                    f"outputs must be sums of what enters {spec.output!r}, as logits are, and "
+                    f"these are not: {change.what} {spec.output!r} gives others than they say, by "
                     f"{error:.2g} of their size; check the axes of "
                     f"{', '.join(n for n in spec.arrays if spec.entered(n) == spec.output)}, and "
                     "leave out a softmax at the end"

@@ -93,7 +93,7 @@ def label(found: Found, stored: Layout) -> Labels:
         order = _order(array)
         made.arrays[name] = tuple(array[i].names for i in order)
         own, split = stored[name], tuple(a.size for a in array)
-        made.layout[name] = Stored(own.name, split, tuple(order), own.split, own.entry)
+        made.layout[name] = Stored(own.name, split, tuple(order), own.joined or own.split, own.part)
         if powers := labeller.powers([array[i] for i in order]):
             made.powers[name] = powers
     made.groups = labeller.groups(made.arrays.values())

@@ -196,7 +196,8 @@ def _stored(arrays: Mapping[str, Any], entries: Sequence[tuple[int, int | None]]
         else:
             module, _, last = name.rpartition(".")
             own = f"{module}.{entry}.{last}" if module else f"{name}.{entry}"
-            stored[own] = Stored(name, shape[1:], tuple(range(len(shape) - 1)), (), entry)
+            order = tuple(range(len(shape) - 1))
+            stored[own] = Stored(name, shape[1:], order, (1, *shape[1:]), (entry, shape[0]))
     return stored
 
 
@@ -213,6 +214,6 @@ def _found(runs: Runs, stored: Layout) -> Found:
     index = {name: i for i, name in enumerate(names)}
     parts = {name: runs.parts_of(index[name], numbers[name] in first) for name in order}
     for name in order:  # the program reads one entry of a stack as an array with one more axis
-        if stored[name].entry is not None:
+        if stored[name].part[1] > 1:
             parts[name] = [dataclasses.replace(p, axis=p.axis - 1) for p in parts[name] if p.axis]
     return Found(parts, runs.found_sites(), *runs.outputs(), runs.companions())
