@@ -2,17 +2,20 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from wfm.atomic import replacing
+from wfm.digest import digest
 from wfm.errors import MissingFile, UserError
 from wfm.io import hdf5_format, msgpack_format, numpy_format, orbax_format, torch_format
 from wfm.io.nested import Named, flat, listed, under
 from wfm.weights import load_weights, save_weights
+from wfm.zoo.weight_set import SEAL
 
 HEAD = 64  # bytes by which a format is known
 
@@ -65,7 +68,15 @@ def _refuse(why: str) -> Callable[[Path], Any]:
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
     arrays, marks = load_weights(path)
+    if SEAL in marks and marks[SEAL] != digest(arrays):
+        raise UserError("it was altered or damaged since its zoo was saved; take another copy")
     return marks | arrays
+
+
+def _safetensors(head: bytes, path: Path) -> bool:
+    """The length of a header, and the header."""
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and (length < path.stat().st_size or path.suffix == ".safetensors")
 
 
 def _packed(head: bytes, path: Path) -> bool:
@@ -74,16 +85,9 @@ def _packed(head: bytes, path: Path) -> bool:
 
 
 PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
-READABLE = {
+FORMATS = {
     format.name: format
     for format in (
-        Format(
-            "safetensors",
-            ".safetensors",
-            lambda head, path: head[8:9] == b"{",
-            _read_safetensors,
-            write=save_weights,
-        ),
         Format(
             "torch",
             ".pt",
@@ -106,6 +110,13 @@ READABLE = {
             _starts(b"\x89HDF\r\n\x1a\n"),
             hdf5_format.read,
             write=hdf5_format.write,
+        ),
+        Format(
+            "safetensors",
+            ".safetensors",
+            _safetensors,
+            _read_safetensors,
+            write=save_weights,
         ),
         Format("msgpack", ".msgpack", _packed, msgpack_format.read, write=msgpack_format.write),
         Format("equinox", ".eqx", _starts(b"\x93NUMPY"), numpy_format.read_leaves),
@@ -135,7 +146,7 @@ REFUSED = (
         "unknown",
         "",
         lambda head, path: True,
-        _refuse(f"it is of no format that is read here: {', '.join(READABLE)}"),
+        _refuse(f"it is of no format that is read here: {', '.join(FORMATS)}"),
     ),
 )
 
@@ -148,14 +159,14 @@ def format_of(path: Path) -> Format:
     if path.is_file():
         with path.open("rb") as file:
             head = file.read(HEAD)
-    return next(f for f in (*READABLE.values(), *REFUSED) if f.knows(head, path))
+    return next(f for f in (*FORMATS.values(), *REFUSED) if f.knows(head, path))
 
 
 def read_unnamed(path: Path, key: str | None = None, like: Any = None) -> Named:
     """`read_arrays`, whose errors do not name the file."""
     found = format_of(path)
     try:
-        if like is not None:
+        if like is not None and found.name == "equinox":
             return flat(numpy_format.named_as(like, path))
         tree = found.read(path)
         return flat(found.network(tree)) if key is None else under(key, flat(tree))
@@ -186,18 +197,15 @@ def read_arrays(
         return read_unnamed(path, key, like)
 
 
-class naming:
-    """Errors of input inside say which file it is about."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, UserError) and str(self.path) not in str(error):
-            raise UserError(f"{self.path}: {error}") from error
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of input inside say which file they are about."""
+    try:
+        yield
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise UserError(f"{path}: {error}") from error
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, Any], format: str = "torch") -> None:
@@ -212,8 +220,8 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any], format: str = "tor
 
 def writer(format: str) -> Callable[[Path, Mapping[str, np.ndarray]], None]:
     """How files of a format are written; raises `UserError` if they are not."""
-    found = READABLE.get(format)
+    found = FORMATS.get(format)
     if found is None or found.write is None:
-        names = [name for name, each in READABLE.items() if each.write]
+        names = [name for name, each in FORMATS.items() if each.write]
         raise UserError(f"files are not written as {format!r}; choose one of {listed(names, 9)}")
     return found.write

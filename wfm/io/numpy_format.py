@@ -1,5 +1,6 @@
 """Files of NumPy: `.npz`, and arrays one after the other, as Equinox writes leaves."""
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """An `.npz` file."""
-    with path.open("wb") as file:  # `savez` of a path adds a suffix
-        np.savez(file, **{name: numpys_own(a) for name, a in arrays.items()})
+    with zipfile.ZipFile(path, "w") as archive:  # `savez` takes no array that is named "file"
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, numpys_own(array), allow_pickle=False)
 
 
 def numpys_own(array: np.ndarray) -> np.ndarray:

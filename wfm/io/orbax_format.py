@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-
 MARK = "_METADATA"
 
 
@@ -27,11 +26,12 @@ def _restored(item: Path) -> Any:
     import orbax.checkpoint as ocp  # takes seconds
 
     handler = ocp.PyTreeCheckpointHandler()
+    place: Any = item.absolute()
     try:
-        tree: Any = handler.metadata(item.absolute())
+        tree: Any = handler.metadata(place)
         plain = ocp.RestoreArgs(restore_type=np.ndarray)  # on no device, whatever wrote it
         how = jax.tree.map(lambda _: plain, getattr(tree, "tree", tree))
-        restored = handler.restore(item.absolute(), args=ocp.args.PyTreeRestore(restore_args=how))
+        restored = handler.restore(place, args=ocp.args.PyTreeRestore(restore_args=how))
     finally:
         handler.close()
     return restored

@@ -93,7 +93,8 @@ def _in_numpy(node: Any, library: Any, room: int) -> Any:
 def _array(tensor: Any, library: Any, room: int) -> np.ndarray:
     if tensor.layout != library.strided or tensor.is_quantized or tensor.is_meta:
         raise UserError(
-            f"it holds a tensor that is not dense ({tensor.dtype}, {tensor.layout}); save dense ones"
+            f"it holds a tensor that is not dense ({tensor.dtype}, {tensor.layout}); save "
+            "dense ones"
         )
     if tensor.numel() * tensor.element_size() > room:
         raise UserError("it claims more entries than it holds; get it again")
