@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from wfm.errors import UserError
+from wfm.io.entry import Entry
 from wfm.io.formats import naming
-from wfm.io.load import Bad, Track, results
+from wfm.io.load import Bad, Track, finite, results
 from wfm.io.nested import listed
-from wfm.io.networks import Origin, Reading, as_named, origin
+from wfm.io.networks import Origin, Reading, as_named
 from wfm.io.sources import entries
 from wfm.weights import WeightSpec
 from wfm.weights.layout import Layout
@@ -73,13 +74,14 @@ def examine(
         else:
             reading = Reading(spec, as_named(spec) if layout is None else layout, flat, ignore)
             origins, arrays, bad = _as(found, reading, track)
-    names = dict.fromkeys(name for origin in origins for name in origin.metrics)
+    figures = [origin.metrics for origin in origins]
+    names = dict.fromkeys(name for each in figures for name in each)
     return Findings(
         path=path,
         kind=kind.name,
         count=len(origins),
         arrays=arrays,
-        metrics={name: _range(name, origins) for name in names},
+        metrics={name: _range(name, figures) for name in names},
         trajectories=len({origin.trajectory for origin in origins}),
         bad=bad,
     )
@@ -88,7 +90,7 @@ def examine(
 Found = tuple[list[Origin], dict[str, str], list[Bad]]
 
 
-def _as(found: Sequence[Any], reading: Reading, track: Track) -> Found:
+def _as(found: Sequence[Entry], reading: Reading, track: Track) -> Found:
     origins, bad = [], []
     for result in results(found, reading, None, track):
         if isinstance(result, Bad):
@@ -99,51 +101,59 @@ def _as(found: Sequence[Any], reading: Reading, track: Track) -> Found:
     return origins, arrays, bad
 
 
-def _unlabelled(found: Sequence[Any], track: Track) -> Found:
+def _unlabelled(found: Sequence[Entry], track: Track) -> Found:
     """Files with the arrays that most have, and the others."""
     signatures: dict[str, Signature] = {}
-    known: dict[str, list[Origin]] = {}
+    origins: dict[str, list[Origin]] = {}
     bad: list[Bad] = []
     for entry in track(found):
         try:
-            arrays, others = entry.read()
-            _check_finite(arrays)
-            signatures[entry.name] = tuple((n, str(a.dtype), a.shape) for n, a in arrays.items())
-            abouts = [others] if entry.abouts is None else entry.abouts()
-            known[entry.name] = [origin(entry.name, about) for about in abouts]
+            signature, known, of_it = _looked_at(entry)
         except UserError as error:
             bad.append(Bad(entry.name, str(error)))
-    counts = Counter(tuple(sorted(s)) for s in signatures.values())
-    usual = counts.most_common(1)[0][0] if counts else ()
-    usual_arrays: dict[str, str] = {}
-    origins = []
-    for name, signature in signatures.items():
-        if tuple(sorted(signature)) == usual:
-            usual_arrays = {n: f"{dtype} {shape}" for n, dtype, shape in signature}
-            origins += known[name]
-        else:
-            bad.append(Bad(name, _other(signature, usual)))
-    return origins, usual_arrays, bad
+            continue
+        signatures[entry.name] = signature
+        origins.setdefault(entry.name, []).extend(known)
+        bad += of_it
+    counts = Counter(frozenset(signature) for signature in signatures.values())
+    usual = counts.most_common(1)[0][0] if counts else frozenset()
+    others = {name: s for name, s in signatures.items() if frozenset(s) != usual}
+    arrays = next((s for name, s in signatures.items() if name not in others), ())
+    return (
+        [origin for name in origins if name not in others for origin in origins[name]],
+        {name: f"{dtype} {shape}" for name, dtype, shape in arrays},
+        [*bad, *(Bad(name, _other(signature, usual)) for name, signature in others.items())],
+    )
 
 
-def _other(signature: Signature, usual: Signature) -> str:
-    only = [f"{n} {shape} {dtype}" for n, dtype, shape in sorted(set(signature) - set(usual))]
-    lacks = [n for n, _, _ in sorted(set(usual) - set(signature))]
+def _looked_at(entry: Entry) -> tuple[Signature, list[Origin], list[Bad]]:
+    """Names, types and shapes; where the networks in it are from; those with NaN."""
+    arrays, others = entry.read()
+    if not arrays:
+        raise UserError("it holds no arrays")
+    rows = arrays if entry.first is not None else {name: a[None] for name, a in arrays.items()}
+    known = entry.origins([others] if entry.abouts is None else entry.abouts())
+    good = finite({n: a for n, a in rows.items() if jnp.issubdtype(a.dtype, jnp.inexact)})
+    good = np.broadcast_to(good, len(known))
+    bad = [
+        Bad(origin.name, "it has NaN or infinite entries")
+        for origin, fine in zip(known, good, strict=True)
+        if not fine
+    ]
+    kept = [origin for origin, fine in zip(known, good, strict=True) if fine]
+    return tuple((n, str(a.dtype), a.shape[1:]) for n, a in rows.items()), kept, bad
+
+
+def _other(signature: Signature, usual: frozenset[tuple[str, str, tuple[int, ...]]]) -> str:
+    only = [f"{n} {shape} {dtype}" for n, dtype, shape in sorted(set(signature) - usual)]
+    lacks = [n for n, _, _ in sorted(usual - set(signature))]
     return (
         f"it is another network than most files here: it has {listed(only, 3)}, and they have "
         f"{listed(lacks, 3)} otherwise"
     )
 
 
-def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    if not arrays:
-        raise UserError("it holds no arrays")
-    for name, a in arrays.items():
-        if jnp.issubdtype(a.dtype, jnp.floating) and not np.isfinite(a).all():
-            raise UserError(f"it has NaN or infinite entries in {name!r}")
-
-
-def _range(name: str, origins: Sequence[Origin]) -> tuple[float, float]:
-    values = np.array([origin.metrics.get(name, np.nan) for origin in origins])
+def _range(name: str, figures: Sequence[Mapping[str, float]]) -> tuple[float, float]:
+    values = np.array([each.get(name, np.nan) for each in figures])
     known = values[~np.isnan(values)]
     return (float(known.min()), float(known.max())) if len(known) else (np.nan, np.nan)

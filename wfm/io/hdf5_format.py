@@ -56,7 +56,7 @@ def _array(name: str, data: Any) -> Any:
         raise UserError(f"{name!r} holds {data.dtype}, which is no array of numbers")
     if data.nbytes > DEFLATION * data.id.get_storage_size():
         raise UserError(f"{name!r} was never written; write the file again")
-    return data[()]
+    return np.asarray(data[()])
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -1,5 +1,6 @@
 """Networks of any collection as one zoo."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from wfm.errors import UserError
 from wfm.io.entry import Entry
 from wfm.io.formats import naming
-from wfm.io.networks import Origin, Reading, as_named, origin
+from wfm.io.networks import Origin, Reading, as_named
 from wfm.io.sources import entries
 from wfm.weights import Weights, WeightSpec
 from wfm.weights.layout import Layout
@@ -106,8 +107,8 @@ def _zoo(
     origins: Sequence[Origin],
     initial: Mapping[str, np.ndarray] | None,
 ) -> WeightSet:
-    names = dict.fromkeys(name for origin in origins for name in origin.metrics)
     figures = [origin.metrics for origin in origins]
+    names = dict.fromkeys(name for each in figures for name in each)
     return WeightSet.of(
         weights,
         spec,
@@ -158,21 +159,21 @@ def _of_entry(
 ) -> Iterator[Good | Bad]:
     beside = None
     if entry.abouts is not None:
-        beside = _origins(entry.name, entry.abouts())
+        beside = entry.origins(entry.abouts())
         if not any(map(where, beside)):
             return
     for name, batch in reading.networks(entry.name, entry.read()):
         if isinstance(batch, UserError):
             yield Bad(name, str(batch))
             continue
-        known = beside or _origins(name, batch.abouts)
+        known = beside or dataclasses.replace(entry, name=name).origins(batch.abouts)
         if len(known) != len(batch.abouts):
             raise UserError(
                 f"it holds {len(batch.abouts)} networks, and {len(known)} are described"
             )
         rows = np.array([where(origin) for origin in known], bool)
         weights = {name: _working(a) for name, a in batch.weights.items()}
-        for row in np.flatnonzero(rows & ~_finite(weights)):
+        for row in np.flatnonzero(rows & ~finite(weights)):
             rows[row] = False
             yield Bad(known[row].name, "it has NaN or infinite weights")
         kept = [known[row] for row in np.flatnonzero(rows)]
@@ -183,12 +184,6 @@ def _of_entry(
         )
 
 
-def _origins(name: str, abouts: Sequence[Mapping[str, Any]]) -> list[Origin]:
-    if len(abouts) == 1:
-        return [origin(name, abouts[0])]
-    return [origin(f"{name} [{i}]", about) for i, about in enumerate(abouts)]
-
-
 def _working(a: np.ndarray) -> np.ndarray:
     """In the type that `in_working_precision` gives, still in NumPy."""
     wide = jnp.promote_types(jax.dtypes.canonicalize_dtype(a.dtype), jnp.float32)
@@ -196,7 +191,8 @@ def _working(a: np.ndarray) -> np.ndarray:
         return np.asarray(a, wide)
 
 
-def _finite(weights: Mapping[str, np.ndarray]) -> np.ndarray:
+def finite(weights: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which of stacked networks have no NaN or infinite entries."""
     return np.all([np.isfinite(a).reshape(len(a), -1).all(1) for a in weights.values()], 0)
 
 

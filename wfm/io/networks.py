@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ PART = re.compile(r"(weights|metrics|initial)[./](.+)", re.DOTALL)  # of our own
 NUMBERS = ("trajectory", "step")
 NO_FIGURES = (
     *("config.*", "*num_batches_tracked", "pid", "time*", "date", "*_since_restore", "warmup_time"),
-    *NUMBERS,
+    *(*NUMBERS, "training_iteration"),
 )
 
 
@@ -41,13 +42,16 @@ class Origin:
         return {
             name: _float(value)
             for name, value in self.about.items()
-            if isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and not any(fnmatch.fnmatchcase(name, pattern) for pattern in NO_FIGURES)
+            if isinstance(value, int | float) and not isinstance(value, bool) and _is_figure(name)
         }
 
 
-def _float(value: float) -> float:
+@functools.lru_cache(maxsize=4096)
+def _is_figure(name: str) -> bool:
+    return not any(fnmatch.fnmatchcase(name, pattern) for pattern in NO_FIGURES)
+
+
+def _float(value: int | float) -> float:
     try:
         return float(value)
     except OverflowError:  # a whole number of hundreds of digits

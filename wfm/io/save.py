@@ -32,8 +32,7 @@ def save_networks(
     takes a file if `layout` is that of the module. With `stacked`, `path` becomes one file
     with all networks, their numbers and, if the zoo has them, the initial weights.
     `load_networks` reads both. `layout`: where and how each array is stored; by default under its
-    own name. `others`: arrays that every file holds as they are, such as PyTorch's
-    `num_batches_tracked`.
+    own name. `others`: arrays that every file holds as they are, such as PyTorch's buffers.
 
     Raises `UserError` if the folder holds files, or networks do not fit the layout.
     """

@@ -48,10 +48,11 @@ def entries(path: Path, read: Any) -> Sequence[Entry]:
     columns, rows = _columns(path / COLUMNS, matrix), _rows(path, len(matrix))
     return [
         Entry(
-            f"rows from {block.start}",
+            WEIGHTS,
             partial(_read, matrix, columns, block),
             lambda block=block: rows[block.start : block.stop],
             len(block),
+            block.start,
         )
         for block in blocks(len(matrix), BLOCK)
     ]

@@ -1,0 +1,354 @@
+"""Networks from files and folders: what PyTorch computes is computed, and the bad are named."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.io.torch_nets import (
+    CONV,
+    CONV_LAYOUT,
+    LAYOUT,
+    SPEC,
+    WIDTHS,
+    dense_layout,
+    images,
+    torch_conv,
+    torch_mlp,
+    torch_outputs,
+    vectors,
+)
+from tests.io.written import WRITTEN, there
+from wfm.errors import MissingFile, UserError
+from wfm.io import Stored, examine, load_networks, write_arrays
+from wfm.weights import Canonical, mlp
+from wfm.weights.layout import to_stored
+from wfm.zoo import WeightSet
+
+torch = pytest.importorskip("torch")
+
+
+def networks(n=3, spec=SPEC, seed=0):
+    rng = np.random.default_rng(seed)
+    return {a: rng.normal(size=(n, *spec.shape(a))).astype("f4") for a in spec.arrays}
+
+
+def folder_of(path, n, module=torch_mlp, sizes=WIDTHS):
+    """One file for each network."""
+    path.mkdir()
+    modules = [module(*sizes, seed=i) for i in range(n)]
+    for i, each in enumerate(modules):
+        torch.save(each.state_dict(), path / f"net_{i}.pt")
+    return modules
+
+
+def same(zoo, weights):
+    for name, a in weights.items():
+        np.testing.assert_array_equal(zoo.weights[name], a)
+
+
+def test_a_folder_of_pytorchs_files_computes_what_pytorch_does(tmp_path):
+    modules = folder_of(tmp_path / "zoo", 12)
+    outputs = torch_outputs(modules, vectors())
+    zoo = load_networks(tmp_path / "zoo", SPEC, LAYOUT, vectors(), outputs)
+    found = jax.vmap(SPEC.outputs, (0, None))(zoo.weights, jnp.asarray(vectors()))
+    np.testing.assert_allclose(found, outputs, atol=1e-5)  # in their order: 9, 10, 11 are last
+    assert zoo.trajectory.tolist() == list(range(12))
+    assert zoo.step.tolist() == [0] * 12
+
+
+def test_pixels_of_a_flattened_convolution_are_where_they_were(tmp_path):
+    modules = [torch_conv(i) for i in range(3)]
+    outputs = torch_outputs(modules, images())
+    (tmp_path / "zoo").mkdir()
+    for i, each in enumerate(modules):
+        torch.save(each.state_dict(), tmp_path / "zoo" / f"{i}.pth")
+    load_networks(tmp_path / "zoo", CONV, CONV_LAYOUT, images(), outputs)
+    # The flattening of channels first, but read as of channels last: all shapes fit.
+    wrong = dataclasses.replace(CONV_LAYOUT["fc.kernel"], split=(5, 4, 4, 3), order=(1, 2, 3, 0))
+    layout = CONV_LAYOUT | {"fc.kernel": wrong}
+    with pytest.raises(UserError, match="do not compute the outputs given"):
+        load_networks(tmp_path / "zoo", CONV, layout, images(), outputs)
+
+
+def test_a_transposed_square_kernel_does_not_pass(tmp_path):
+    modules = folder_of(tmp_path / "zoo", 3)
+    outputs = torch_outputs(modules, vectors())
+    layout = LAYOUT | {"dense2.kernel": Stored("2.weight", (5, 5), (0, 1))}
+    with pytest.raises(UserError, match=r"zoo: the weights do not compute the outputs given"):
+        load_networks(tmp_path / "zoo", SPEC, layout, vectors(), outputs)
+
+
+@pytest.mark.parametrize("stack", [False, True])
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_one_file_of_any_format_holds_one_network_or_many(kind, stack, tmp_path):
+    weights = networks(4 if stack else 1)
+    arrays = to_stored(LAYOUT, weights if stack else {n: a[0] for n, a in weights.items()})
+    arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    layout, spec = LAYOUT, SPEC
+    if kind == "equinox":
+        numbers = {name: str(i) for i, name in enumerate(arrays)}
+        layout = {
+            n: dataclasses.replace(place, name=numbers[place.name]) for n, place in LAYOUT.items()
+        }
+    WRITTEN[kind](tmp_path / "zoo", arrays)
+    zoo = load_networks(tmp_path / "zoo", spec, layout, vectors())
+    same(zoo, weights)
+    assert len(zoo) == len(weights["dense1.bias"])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_all_precisions_become_one_in_which_norms_are_1(dtype, tmp_path):
+    weights = networks(3)
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for i in range(3):
+        each = {n: a[i].astype(dtype if i else "f4") for n, a in weights.items()}
+        write_arrays(folder / f"{i}.pt", to_stored(LAYOUT, each))
+    zoo = load_networks(folder, SPEC, LAYOUT, vectors())
+    assert {a.dtype for a in zoo.weights.values()} == {jnp.dtype("float32")}
+    np.testing.assert_array_equal(
+        zoo.weights["dense1.bias"][1:], weights["dense1.bias"][1:].astype(dtype).astype("f4")
+    )
+    form = Canonical(SPEC)
+    kernel = jax.vmap(form.encode)(zoo.weights)["dense1.kernel"]
+    np.testing.assert_allclose(np.linalg.norm(kernel, axis=1), 1, atol=1e-6)
+    with jax.enable_x64(True):
+        wide = load_networks(folder, SPEC, LAYOUT)
+    assert wide.weights["dense1.bias"].dtype == ("float64" if dtype == "float64" else "float32")
+
+
+def test_figures_beside_files_are_those_of_their_networks(tmp_path):
+    folder_of(tmp_path / "zoo", 11)
+    for i in range(10):
+        about = {"test": {"accuracy": i / 16}, "trajectory": f"run {i // 2}", "step": 10 * i}
+        about |= {"optimizer": "adam", "huge": 10**400}
+        (tmp_path / "zoo" / f"net_{i}.json").write_text(json.dumps(about))
+    (tmp_path / "zoo" / "README.md").write_text("Of my own.")
+    zoo = load_networks(tmp_path / "zoo", SPEC, LAYOUT)
+    assert zoo.trajectory.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+    assert zoo.step.tolist() == [*range(0, 100, 10), 0]
+    assert set(zoo.metrics) == {"test.accuracy", "huge"}
+    np.testing.assert_array_equal(zoo.metrics["test.accuracy"][:10], np.arange(10) / 16)
+    assert np.isnan(zoo.metrics["test.accuracy"][10])
+    seen, held_out = zoo.split(0.5)
+    assert not set(seen.trajectory.tolist()) & set(held_out.trajectory.tolist())
+    late = load_networks(tmp_path / "zoo", SPEC, LAYOUT, where=lambda net: net.step >= 50)
+    assert late.step.tolist() == [50, 60, 70, 80, 90]
+    with pytest.raises(UserError, match="no network in it is one that `where` takes"):
+        load_networks(tmp_path / "zoo", SPEC, LAYOUT, where=lambda net: net.step > 90)
+
+
+def test_a_table_beside_files_names_them(tmp_path):
+    folder_of(tmp_path / "zoo", 3)
+    table = tmp_path / "zoo" / "metrics.csv"
+    table.write_text("loss,file,seed,step\n0.5,net_2.pt,x,7\n0.25,net_0,y,8\n")
+    zoo = load_networks(tmp_path / "zoo", SPEC, LAYOUT)
+    np.testing.assert_array_equal(zoo.metrics["loss"], [0.25, np.nan, 0.5])
+    assert zoo.step.tolist() == [8, 0, 7]
+    table.write_text("loss,which\n0.5,net_2.pt\n")
+    with pytest.raises(UserError, match="has no column for the file that a row is about"):
+        load_networks(tmp_path / "zoo", SPEC, LAYOUT)
+    table.write_text("loss,file\n0.5,net_2\n0.5,net_2\n")
+    with pytest.raises(UserError, match="several rows for one file"):
+        load_networks(tmp_path / "zoo", SPEC, LAYOUT)
+    table.write_bytes(b"loss,file\n0.5\n")
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged"):
+        load_networks(tmp_path / "zoo", SPEC, LAYOUT)
+
+
+def test_what_a_checkpoint_says_of_itself_is_kept(tmp_path):
+    (tmp_path / "zoo").mkdir()
+    for i in range(3):
+        state = torch_mlp(*WIDTHS, seed=i).state_dict()
+        checkpoint = {"state_dict": state, "step": 5 * i, "loss": 0.5 * i, "note": "mine"}
+        torch.save(checkpoint, tmp_path / "zoo" / f"{i}.ckpt")
+    zoo = load_networks(tmp_path / "zoo", SPEC, LAYOUT)
+    assert zoo.step.tolist() == [0, 5, 10]
+    assert zoo.metrics["loss"].tolist() == [0, 0.5, 1]
+
+
+@pytest.mark.skipif(not there("h5py"), reason="h5py is not installed")
+def test_groups_of_hdf5_are_networks_each(tmp_path):
+    import h5py
+
+    weights = networks(11)
+    with h5py.File(tmp_path / "zoo.h5", "w") as file:
+        for i in range(11):
+            for name, a in weights.items():
+                file[f"zoo/net_{i}/{name.replace('.', '/')}"] = a[i]
+            file[f"zoo/net_{i}"].attrs.update({"accuracy": i / 16, "step": i, "trajectory": "a"})
+    zoo = load_networks(tmp_path / "zoo.h5", SPEC, inputs=vectors())
+    same(zoo, weights)
+    assert zoo.metrics["accuracy"].tolist() == [i / 16 for i in range(11)]
+    assert zoo.step.tolist() == list(range(11))
+    assert zoo.trajectory.tolist() == [0] * 11
+    with h5py.File(tmp_path / "zoo.h5", "a") as file:
+        del file["zoo/net_4/dense1/bias"]
+        file["zoo/net_7/dense1/bias"][0] = np.nan
+    found = examine(tmp_path / "zoo.h5", SPEC)
+    assert [name for name, _ in found.bad] == ["zoo.h5 zoo.net_4", "zoo.h5 zoo.net_7"]
+    assert len(load_networks(tmp_path / "zoo.h5", SPEC, skip_bad=True)) == 9
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ("npz", "hdf5") if kind in WRITTEN])
+def test_vectors_of_each_split_are_networks_in_the_order_of_the_layout(kind, tmp_path):
+    weights = networks(4)
+    stored = to_stored(LAYOUT, weights)
+    rows = np.concatenate([stored[p.name].reshape(4, -1) for p in LAYOUT.values()], 1)
+    WRITTEN[kind](tmp_path / "zoo", {"train": rows, "val": rows[:1] + 1, "step": np.arange(4)})
+    zoo = load_networks(tmp_path / "zoo", SPEC, LAYOUT, flat="train")
+    same(zoo, weights)
+    assert zoo.step.tolist() == [0, 1, 2, 3]
+    with pytest.raises(UserError, match="holds no array 'test'; it has 'train', 'val'"):
+        load_networks(tmp_path / "zoo", SPEC, LAYOUT, flat="test")
+    with pytest.raises(UserError, match="if 'train' holds whole networks, say so by `flat`"):
+        load_networks(tmp_path / "zoo", SPEC, LAYOUT)
+    with pytest.raises(UserError, match="networks of 43 weights are vectors of this length"):
+        other = dense_layout(4, 5, 3)
+        load_networks(tmp_path / "zoo", mlp(4, 5, 3), other, flat="train")
+
+
+def test_zoos_of_ours_are_read_with_all_they_hold(tmp_path):
+    weights = networks(4)
+    start = networks(2, seed=1)
+    known = {"trajectory": [0, 1, 0, 1], "step": [1, 1, 2, 2], "metrics": {"loss": np.arange(4.0)}}
+    zoo = WeightSet.of(weights, SPEC, **known, initial=start)
+    zoo.save(tmp_path / "zoo.safetensors")
+    found = load_networks(tmp_path / "zoo.safetensors", SPEC)
+    jax.tree.map(np.testing.assert_array_equal, found, zoo)
+    content = bytearray((tmp_path / "zoo.safetensors").read_bytes())
+    content[-2] ^= 1
+    (tmp_path / "zoo.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="altered or damaged since its zoo was saved"):
+        load_networks(tmp_path / "zoo.safetensors", SPEC)
+
+
+def other_files(folder):
+    """One file of each kind that cannot be used, by what is said of it."""
+    good = torch_mlp(*WIDTHS, seed=0).state_dict()
+    torch.save(torch_mlp(4, 6, 6, 3).state_dict(), folder / "a_other.pt")
+    torch.save(torch_mlp(4, 5, 3).state_dict(), folder / "b_fewer.pt")
+    torch.save(good | {"6.weight": torch.ones(2)}, folder / "c_more.pt")
+    torch.save(good | {"2.bias": good["2.bias"] * torch.nan}, folder / "d_nan.pt")
+    torch.save(good | {"2.bias": torch.ones(5, dtype=torch.int64)}, folder / "e_whole.pt")
+    torch.save(torch_mlp(*WIDTHS), folder / "f_module.pt")
+    content = (folder / "net_0.pt").read_bytes()
+    (folder / "g_cut.pt").write_bytes(content[: len(content) // 2])
+    torch.save(good | {"2.bias": good["2.bias"].double() * 1e300}, folder / "h_large.pt")
+    (folder / "i_text").write_text("hello")
+    return {
+        "a_other.pt": r"'0\.weight' has shape \(6, 4\), and \(5, 4\) is expected",
+        "b_fewer.pt": r"missing '4\.bias', '4\.weight', unknown none",
+        "c_more.pt": r"missing none, unknown '6\.weight'",
+        "d_nan.pt": "it has NaN or infinite weights",
+        "e_whole.pt": "'dense2.bias' holds int64, and weights are floating-point numbers",
+        "f_module.pt": "it holds Python objects",
+        "g_cut.pt": "a zip file without its end",
+        "h_large.pt": "it has NaN or infinite weights",
+        "i_text": "of no format that is read here",
+    }
+
+
+def test_files_that_cannot_be_used_are_named_with_the_reason(tmp_path):
+    folder = tmp_path / "zoo"
+    folder_of(folder, 12)
+    said = other_files(folder)
+    with pytest.raises(
+        UserError, match=r"zoo: 9 of its networks cannot be used \(a_other"
+    ) as caught:
+        load_networks(folder, SPEC, LAYOUT)
+    assert "c_more" in str(caught.value) and "d_nan" not in str(caught.value)
+    assert len(load_networks(folder, SPEC, LAYOUT, vectors(), skip_bad=True)) == 12
+    found = examine(folder, SPEC, LAYOUT)
+    assert found.count == 12 and found.kind == "folder"
+    assert [name for name, _ in found.bad] == list(said)
+    for (_, reason), pattern in zip(found.bad, said.values(), strict=True):
+        assert re.search(pattern, reason), reason
+    assert str(found).count("\n") == 6 + len(said)
+
+
+def test_without_a_network_most_files_say_what_is_usual(tmp_path):
+    folder = tmp_path / "zoo"
+    folder_of(folder, 12)
+    other_files(folder)
+    (folder / "net_3.json").write_text('{"loss": 0.5}')
+    found = examine(folder)
+    assert found.count == 12
+    assert found.arrays["2.weight"] == "float32 (5, 5)"
+    assert found.metrics == {"loss": (0.5, 0.5)}
+    bad = dict(found.bad)
+    # An infinite number is one only in the working precision.
+    assert "it is another network than most files here" in bad["h_large.pt"]
+    assert (
+        bad["b_fewer.pt"].endswith("they have '0.bias', '0.weight', '2.bias' and 3 more otherwise")
+        or "they have" in bad["b_fewer.pt"]
+    )
+    assert len(bad) == 9
+
+
+def test_a_folder_with_nothing_good_says_so(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty holds no files of networks$"):
+        load_networks(tmp_path / "empty", SPEC)
+    with pytest.raises(UserError, match=r"empty holds no files of networks$"):
+        examine(tmp_path / "empty")
+    with pytest.raises(
+        UserError, match="holds no files of networks; give one of its folders, such"
+    ):
+        load_networks(tmp_path, SPEC)
+    with pytest.raises(MissingFile, match=r"there is no .*nowhere"):
+        load_networks(tmp_path / "nowhere", SPEC)
+    (tmp_path / "empty" / "a.pt").write_bytes(b"")
+    for skip_bad in (False, True):
+        with pytest.raises(UserError, match=r"empty: it is empty$"):
+            load_networks(tmp_path / "empty", SPEC, skip_bad=skip_bad)
+    (tmp_path / "empty" / "a.json").write_text("[" * 10**5)
+    with pytest.raises(UserError, match=r"a\.json beside it is no JSON"):
+        load_networks(tmp_path / "empty", SPEC)
+
+
+def test_layouts_are_of_the_network(tmp_path):
+    folder_of(tmp_path / "zoo", 1)
+    with pytest.raises(UserError, match=r"it lacks 'dense3\.bias'.*, and names none besides"):
+        load_networks(tmp_path / "zoo", SPEC, dense_layout(4, 5, 5))
+    with pytest.raises(
+        UserError, match=r"'dense1\.kernel' has shape \(4, 6\), and in this network"
+    ):
+        load_networks(tmp_path / "zoo", SPEC, dense_layout(4, 6, 5, 3))
+    with pytest.raises(UserError, match=r"missing .*'dense1\.bias'"):
+        load_networks(tmp_path / "zoo", SPEC)
+
+
+def test_arrays_of_unequal_numbers_of_networks_are_refused(tmp_path):
+    weights = networks(3)
+    write_arrays(tmp_path / "a.pt", weights | {"dense1.bias": weights["dense1.bias"][:2]})
+    with pytest.raises(UserError, match=r"a\.pt: its arrays hold unequal numbers of networks"):
+        load_networks(tmp_path / "a.pt", SPEC)
+    write_arrays(tmp_path / "a.pt", weights | {"dense1.bias": weights["dense1.bias"][0]})
+    with pytest.raises(UserError, match="unequal numbers of networks"):
+        load_networks(tmp_path / "a.pt", SPEC)
+    write_arrays(tmp_path / "a.pt", weights | {"step": np.arange(2)})
+    with pytest.raises(UserError, match="it holds 3 networks, and 'step' not as many numbers"):
+        load_networks(tmp_path / "a.pt", SPEC)
+    write_arrays(tmp_path / "a.pt", weights | {"bn.num_batches_tracked": np.arange(3)})
+    with pytest.raises(UserError, match=r"unknown 'bn\.num_batches_tracked'"):
+        load_networks(tmp_path / "a.pt", SPEC)
+    assert len(load_networks(tmp_path / "a.pt", SPEC, ignore=["*num_batches_tracked"])) == 3
+
+
+def test_progress_is_shown_by_whoever_wants_it(tmp_path):
+    folder_of(tmp_path / "zoo", 3)
+    seen = []
+
+    def track(entries):
+        for entry in entries:
+            seen.append(f"{entry.name} of {len(entries)}")
+            yield entry
+
+    load_networks(tmp_path / "zoo", SPEC, LAYOUT, track=track)
+    assert seen == [f"net_{i}.pt of 3" for i in range(3)]
