@@ -3,6 +3,10 @@
 import dataclasses
 import json
 import re
+import time
+import tomllib
+import tracemalloc
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +29,7 @@ from tests.io.torch_nets import (
 from tests.io.written import WRITTEN, there
 from wfm.errors import MissingFile, UserError
 from wfm.io import Stored, examine, load_networks, write_arrays
+from wfm.io.load import Stack
 from wfm.weights import Canonical, mlp
 from wfm.weights.layout import to_stored
 from wfm.zoo import WeightSet
@@ -352,3 +357,46 @@ def test_progress_is_shown_by_whoever_wants_it(tmp_path):
 
     load_networks(tmp_path / "zoo", SPEC, LAYOUT, track=track)
     assert seen == [f"net_{i}.pt of 3" for i in range(3)]
+
+
+def test_networks_are_held_once(tmp_path):
+    spec, n = mlp(256, 256, 2), 40
+    layout = dense_layout(256, 256, 2)
+    (tmp_path / "zoo").mkdir()
+    for i in range(n):
+        stored = {p.name: np.ones(p.shape, "f4") for p in layout.values()}
+        write_arrays(tmp_path / "zoo" / f"{i}.npz", stored, "npz")
+    tracemalloc.start()
+    load_networks(tmp_path / "zoo", spec, layout)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * 4 * n * spec.n_weights  # one copy, and checks of finite numbers
+    stack = Stack(1)
+    for _ in range(n):
+        stack.add({"a": np.ones((1, 100), "f4")})
+    room = stack.arrays["a"]
+    found = stack.finish()["a"]
+    assert found.shape == (n, 100)
+    assert found.unsafe_buffer_pointer() == room.ctypes.data  # JAX took it over
+
+
+@pytest.mark.slow
+def test_a_thousand_files_take_seconds(tmp_path):
+    widths = (30, 16, 16, 2)
+    folder_of(tmp_path / "zoo", 1000, sizes=widths)
+    start = time.perf_counter()
+    zoo = load_networks(tmp_path / "zoo", mlp(*widths), dense_layout(*widths), np.ones((3, 30)))
+    assert time.perf_counter() - start < 10
+    assert len(zoo) == 1000
+
+
+def test_optional_libraries_are_those_of_the_extra():
+    root = Path(__file__).parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    named = [
+        re.findall(r'import_module\("(\w+)"\)', path.read_text())
+        for path in (root / "wfm" / "io").glob("*.py")
+    ]
+    assert {re.match(r"\w+", each)[0] for each in extras["io"]} == set(sum(named, []))

@@ -1,6 +1,7 @@
 """Networks of any collection as one zoo."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from wfm.weights.layout import Layout
 from wfm.zoo import WeightSet
 
 Track = Callable[[Sequence[Any]], Iterable[Any]]
+ALIGNED = 64  # bytes
 SHOWN = 3  # bad files that an error names
 
 
@@ -212,7 +214,7 @@ class Stack:
             to = self.arrays.get(name, a[:0])
             wide = np.promote_types(to.dtype, a.dtype)
             if len(to) < self.room or to.dtype != wide:
-                grown = np.empty((self.room, *a.shape[1:]), wide)  # pages are taken when filled
+                grown = _empty((self.room, *a.shape[1:]), wide)
                 grown[: self.n] = to[: self.n]
                 to = self.arrays[name] = grown
             to[self.n : n] = a
@@ -221,4 +223,15 @@ class Stack:
     def finish(self) -> Weights:
         """The arrays, which are given away one by one."""
         names = list(self.arrays)
-        return {name: jnp.asarray(self.arrays.pop(name)[: self.n]) for name in names}
+        return {name: jax.device_put(self.arrays.pop(name)[: self.n]) for name in names}
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that JAX takes over on a CPU, without a copy, because of where it begins.
+
+    The system gives its pages when they are filled.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + ALIGNED, np.uint8)
+    start = -room.ctypes.data % ALIGNED
+    return room[start : start + size].view(dtype).reshape(shape)
