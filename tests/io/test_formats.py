@@ -253,6 +253,8 @@ def test_what_is_no_file_of_weights_is_refused_in_one_sentence(name, tmp_path):
 
 
 def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="it is a folder; `load_networks` and `examine` read"):
+        read_arrays(tmp_path)
     with pytest.raises(MissingFile, match=r"there is no .*net\.pt; check the path"):
         read_arrays(tmp_path / "net.pt")
 

@@ -200,6 +200,28 @@ def test_groups_of_hdf5_are_networks_each(tmp_path):
     assert len(load_networks(tmp_path / "zoo.h5", SPEC, skip_bad=True)) == 9
 
 
+def test_what_is_below_one_name_is_found_and_of_several_one_is_chosen(tmp_path):
+    state = torch_mlp(*WIDTHS).state_dict()
+    other = torch_mlp(*WIDTHS, seed=1).state_dict()
+
+    def load(content, **options):
+        torch.save(content, tmp_path / "net.pt")
+        return load_networks(tmp_path / "net.pt", SPEC, LAYOUT, **options)
+
+    parallel = {f"module.{name}": a for name, a in state.items()}  # of `DataParallel`
+    assert len(load(parallel)) == len(load({"state_dict": parallel, "epoch": 3})) == 1
+    assert len(load({f"nets.{i}": each for i, each in enumerate([state, other])})) == 2
+    assert len(load({"nets": [state, other]})) == 2
+    for key in ("net", "ema"):
+        both = load({"net": state, "ema": other}, key=key)
+        bias = {"net": state, "ema": other}[key]["0.bias"]
+        np.testing.assert_array_equal(both.weights["dense1.bias"][0], bias.numpy())
+    with pytest.raises(UserError, match=r"under 'ema', 'net'; say by `key` which to read"):
+        load({"net": state, "ema": other})
+    with pytest.raises(UserError, match="several networks, 'model', 'ema'; say which, by `key`"):
+        load({"model": state, "ema": other})
+
+
 @pytest.mark.parametrize("kind", [kind for kind in ("npz", "hdf5") if kind in WRITTEN])
 def test_vectors_of_each_split_are_networks_in_the_order_of_the_layout(kind, tmp_path):
     weights = networks(4)

@@ -6,11 +6,13 @@ import json
 import shutil
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from tests.io.torch_nets import LAYOUT, SPEC, WIDTHS, torch_mlp, torch_outputs, vectors
 from wfm.errors import UserError
 from wfm.io import SMALL_CNN_ZOO, examine, load_networks
+from wfm.io.nested import nest
 from wfm.weights import cnn
 
 CNN = cnn(1, 16, 16, 16, d_out=10)
@@ -147,6 +149,22 @@ def test_a_model_zoo(tmp_path):
     assert last.step.tolist() == [10, 10]
     one = next(p for p in (tmp_path / "zoo").iterdir() if p.is_dir())
     assert len(load_networks(one, SPEC, LAYOUT)) == 3
+
+
+def test_a_run_of_orbax_is_one_trajectory(tmp_path):
+    rng = np.random.default_rng(0)
+    steps = {step: {n: rng.normal(size=SPEC.shape(n)) for n in SPEC.arrays} for step in (2, 10, 9)}
+    with ocp.CheckpointManager(tmp_path / "run") as manager:
+        for step in sorted(steps):
+            tree = {"params": nest(steps[step])}
+            manager.save(step, args=ocp.args.StandardSave(tree))
+    zoo = load_networks(tmp_path / "run", SPEC)
+    assert zoo.step.tolist() == [2, 9, 10]
+    assert zoo.trajectory.tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(
+        zoo.weights["dense1.bias"][2], steps[10]["dense1.bias"].astype("f4")
+    )
+    assert examine(tmp_path / "run", SPEC).kind == "run"
 
 
 def test_runs_that_were_cut_off_are_read_as_far_as_they_go(tmp_path):

@@ -141,7 +141,13 @@ REFUSED = (
         _starts(b"version https://git-lfs"),
         _refuse("it is a pointer of Git LFS, not the file; get the file by `git lfs pull`"),
     ),
-    Format("empty", "", lambda head, path: not head and path.is_file(), _refuse("it is empty")),
+    Format(
+        "folder",
+        "",
+        lambda head, path: path.is_dir(),
+        _refuse("it is a folder; `load_networks` and `examine` read folders"),
+    ),
+    Format("empty", "", lambda head, path: not head, _refuse("it is empty")),
     Format(
         "unknown",
         "",

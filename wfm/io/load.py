@@ -51,12 +51,13 @@ def load_networks(
     `path` is a file with one network, or with many: stacked along the first axis, one in each group
     (HDF5), or as vectors (`flat`). Or it is a folder with one file for each network, which are
     sorted as people number them, with figures beside them: `NAME.json` for `NAME.pt`, or
-    `metrics.csv` with a column `file`. Or it is the Small CNN Zoo, or a Model Zoo.
+    `metrics.csv` with a column `file`. Or it is a run of orbax's `CheckpointManager`, the Small
+    CNN Zoo, or a Model Zoo.
 
     `layout` declares where and how each array is stored; by default files have the names and axes
     of `spec`. Nothing is guessed from shapes. `inputs`: a few of the task's, on which labels are
-    verified once; with `outputs`, the originals' (n m outputs), so is the layout: a transposed
-    square kernel shows in these alone. `where`: which networks to take, by what is known of them
+    verified once; with `outputs`, what the networks that are taken computed on them (n m outputs),
+    so is the layout: a transposed square kernel shows in these alone. `where`: which networks to take, by what is known of them
     beside their files, as in `lambda net: net.step == 86`; others are not read. `skip_bad`: leave
     out files that cannot be used, instead of raising; `examine` says which, and why. `key`: the
     part of each file that is the network. `flat`: the array that holds networks as vectors, in

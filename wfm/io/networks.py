@@ -182,6 +182,11 @@ class Reading:
         for place in list(arrays):
             group, inside = self._place(place)
             groups.setdefault(group, {})[inside] = arrays.pop(place)
+        if len({re.sub(r"\d+", "", group) for group in groups}) > 1:  # as a network and its average
+            raise UserError(
+                f"it holds arrays of a network under {listed(sorted(groups))}; say by `key` which "
+                "to read (groups that differ in their numbers only are networks each)"
+            )
         abouts: dict[str, dict[str, Any]] = {}
         for place, value in others.items():
             group, _, last = place.rpartition(".")

@@ -51,6 +51,24 @@ def _folder(path: Path, read: Read) -> list[Entry]:
     ]
 
 
+def _steps(path: Path) -> list[Path]:
+    """The steps that a `CheckpointManager` of orbax kept in its folder."""
+    steps = [p for p in path.iterdir() if p.name.isdecimal() and orbax_format.items(p)]
+    return sorted(steps, key=lambda step: int(step.name))
+
+
+def _one_run(path: Path, read: Read) -> list[Entry]:
+    """The steps of one training run."""
+    return [
+        Entry(
+            step.name,
+            partial(read, step),
+            lambda step=step: [{"trajectory": path.name, "step": int(step.name)}],
+        )
+        for step in _steps(path)
+    ]
+
+
 def _is_network(path: Path) -> bool:
     if path.is_dir():
         return bool(orbax_format.items(path))
@@ -74,6 +92,7 @@ COLLECTIONS = (
     Collection("Small CNN Zoo", small_cnn_zoo.knows, small_cnn_zoo.entries),
     Collection("Model Zoo", model_zoos.knows, model_zoos.entries),
     Collection("file", lambda path: path.is_file() or bool(orbax_format.items(path)), _one_file),
+    Collection("run", lambda path: path.is_dir() and bool(_steps(path)), _one_run),
     Collection("folder", Path.is_dir, _folder),
 )
 
