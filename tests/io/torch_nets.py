@@ -106,3 +106,24 @@ def images(n: int = 7) -> np.ndarray:
 
 def vectors(n: int = 7) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(n, WIDTHS[0])).astype("f4")
+
+
+def networks(n=3, spec=SPEC, seed=0):
+    rng = np.random.default_rng(seed)
+    return {a: rng.normal(size=(n, *spec.shape(a))).astype("f4") for a in spec.arrays}
+
+
+def folder_of(path, n, module=torch_mlp, sizes=WIDTHS):
+    """One file for each network."""
+    import torch
+
+    path.mkdir()
+    modules = [module(*sizes, seed=i) for i in range(n)]
+    for i, each in enumerate(modules):
+        torch.save(each.state_dict(), path / f"net_{i}.pt")
+    return modules
+
+
+def same(zoo, weights):
+    for name, a in weights.items():
+        np.testing.assert_array_equal(zoo.weights[name], a)

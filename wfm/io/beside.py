@@ -56,7 +56,7 @@ def table(path: Path) -> list[dict[str, Any]]:
 
 def _row(row: Mapping[Any, Any]) -> dict[str, Any]:
     if None in row or None in row.values():
-        raise ValueError("a row has other cells than the header")
+        raise UserError("a row has other cells than the header")
     return {name: _number(cell) for name, cell in row.items()}
 
 

@@ -26,10 +26,10 @@ Signature = tuple[tuple[str, str, tuple[int, ...]], ...]
 class Findings:
     """What `examine` found.
 
-    `kind`: "file", "folder", "run" (of orbax), "Small CNN Zoo" or
-    "Model Zoo". `count`: of networks, or of files if no network was given to read them as. `arrays`: type and shape of each array, as most files
-    have them, or as the network does. `metrics`: the least and the largest value of each.
-    `trajectories`: how many there are. `bad`: what cannot be used, and why.
+    `kind`: "file", "folder", "run" (of orbax), "Small CNN Zoo" or "Model Zoo". `count`: of
+    networks, or of files if no network was given to read them as. `arrays`: type and shape of each
+    array, as most files have them, or as the network does. `metrics`: the least and the largest
+    value of each. `trajectories`: how many there are. `bad`: what cannot be used, and why.
     """
 
     path: Path

@@ -57,13 +57,13 @@ def load_networks(
     `layout` declares where and how each array is stored; by default files have the names and axes
     of `spec`. Nothing is guessed from shapes. `inputs`: a few of the task's, on which labels are
     verified once; with `outputs`, what the networks that are taken computed on them (n m outputs),
-    so is the layout: a transposed square kernel shows in these alone. `where`: which networks to take, by what is known of them
-    beside their files, as in `lambda net: net.step == 86`; others are not read. `skip_bad`: leave
-    out files that cannot be used, instead of raising; `examine` says which, and why. `key`: the
-    part of each file that is the network. `flat`: the array that holds networks as vectors, in
-    which the stored arrays follow each other in the order of `layout`. `ignore`: patterns of
-    names that are no weights. `like`: the module that Equinox files hold. `track`: shows progress,
-    as `rich.progress.track` does.
+    so is the layout: a transposed square kernel shows in these alone. `where`: which networks to
+    take, by what is known of them beside their files, as in `lambda net: net.step == 86`; others
+    are not read. `skip_bad`: leave out files that cannot be used, instead of raising; `examine`
+    says which, and why. `key`: the part of each file that is the network. `flat`: the array that
+    holds networks as vectors, in which the stored arrays follow each other in the order of
+    `layout`. `ignore`: patterns of names that are no weights. `like`: the module that Equinox files
+    hold. `track`: shows progress, as `rich.progress.track` does.
 
     Weights are float32 (float64 if they are, and JAX allows it), whatever the files hold. They are
     not held twice. Each network is its own trajectory, at step 0, unless `trajectory` and `step`
