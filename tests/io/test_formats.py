@@ -152,6 +152,30 @@ def test_whole_modules_and_scripts_are_refused(tmp_path):
 
 
 @needs_torch
+def test_releases_that_run_code_are_refused(tmp_path, monkeypatch):
+    import torch
+
+    torch.save({"w": torch.ones(2)}, tmp_path / "w.pt")
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cu124")
+    with pytest.raises(UserError, match=r"w\.pt: torch 2\.5\.1\+cu124 can run code of a file even"):
+        read_arrays(tmp_path / "w.pt")
+
+
+@needs_torch
+def test_numbers_of_eight_bits_are_kept(tmp_path):
+    import torch
+
+    for name in ("float8_e4m3fn", "float8_e5m2"):
+        eight = torch.arange(4.0).to(getattr(torch, name))
+        torch.save({"w": eight}, tmp_path / name)
+        found = read_arrays(tmp_path / name)[0]
+        assert found["w"].dtype == jnp.dtype(name)
+        np.testing.assert_array_equal(found["w"].astype("f4"), [0, 1, 2, 3])
+        write_arrays(tmp_path / "again.pt", found)
+        assert torch.equal(torch.load(tmp_path / "again.pt")["w"].float(), eight.float())
+
+
+@needs_torch
 def test_checkpoints_hold_one_network_or_say_which(tmp_path):
     import torch
 

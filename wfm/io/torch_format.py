@@ -13,6 +13,7 @@ import numpy as np
 from wfm.errors import UserError
 from wfm.io.nested import listed
 
+SAFE = (2, 6)
 USUAL = ("state_dict", "model", "model_state_dict")
 VIEWS = {1: "uint8", 2: "int16"}  # integers of the width of floats that NumPy does not know
 ZIP_DIRECTORY = 2**20  # more than tensors may claim beyond what the file holds
@@ -31,6 +32,11 @@ def torch() -> Any:
 def read(path: Path) -> Any:
     """What `torch.save` saved, with arrays of NumPy for tensors."""
     library = torch()
+    if tuple(map(int, library.__version__.split(".")[:2])) < SAFE:
+        raise UserError(
+            f"torch {library.__version__} can run code of a file even with `weights_only` "
+            "(CVE-2025-32434); install 2.6 or newer"
+        )
     try:
         with warnings.catch_warnings():  # of how else it could be read
             warnings.simplefilter("ignore")
