@@ -26,17 +26,29 @@ from experiments.records import Record, Source
 from experiments.store import Store, about
 from experiments.study import load
 from experiments.workdir import Workdir
+from tests.io.test_zoos_of_others import CNN, model_zoo, small_cnn_zoo
+from tests.io.torch_nets import LAYOUT
+from tests.io.torch_nets import SPEC as NET
+from tests.io.written import WRITTEN
 from tests.tasks.idx_files import idx, write_images
 from wfm.digest import digest
 from wfm.fields import MLPField, functional
 from wfm.flows import Flow, load_flow
+from wfm.io import (
+    SMALL_CNN_ZOO,
+    Layout,
+    examine,
+    load_networks,
+    read_arrays,
+    write_arrays,
+)
 from wfm.jsons import digest_of_json, parse
 from wfm.manifolds import Sphere
 from wfm.tasks import load_task
 from wfm.tasks.idx import read_idx
 from wfm.tasks.images import FILES, FOLDER
 from wfm.training import Checkpoints, Trainer
-from wfm.weights import load_weights, mlp, save_weights
+from wfm.weights import WeightSpec, load_weights, mlp, save_weights
 from wfm.zoo import WeightSet
 from wfm.zoo.groups import kept_in
 
@@ -237,6 +249,45 @@ def _read_states(folder: Path) -> Any:
     return digest(state.params)
 
 
+def _of_others(kind: str) -> Reader:
+    """A file as the library writes it that its format belongs to."""
+
+    def read(folder: Path) -> Any:
+        arrays, others = read_arrays(folder / "net")
+        json.dumps(others)
+        return digest(arrays)
+
+    layers = {} if kind != "safetensors" else {"": SAFETENSORS[".safetensors"]}
+    return Reader(
+        lambda folder: WRITTEN[kind](folder / "net", _weights()),
+        read,
+        layers=layers,
+        share=0.5 if kind == "orbax" else 1.0,
+    )
+
+
+def _write_folder(folder: Path) -> None:
+    networks = [{name: a[i] for name, a in _weights(3).items()} for i in range(3)]
+    for i, arrays in enumerate(networks):
+        write_arrays(folder / "nets" / f"{i}.npz", arrays, "npz")
+    about = {"loss": 0.5, "step": 3, "test": {"accuracy": 0.5}}
+    (folder / "nets" / "0.json").write_text(json.dumps(about))
+    (folder / "nets" / "metrics.csv").write_text("file,loss,note\n1.npz,0.25,a\n2.npz,1,b\n")
+
+
+def _read_folder(folder: Path) -> Any:
+    str(examine(folder / "nets"))
+    return digest(load_networks(folder / "nets", SPEC, skip_bad=True))
+
+
+def _read_collection(name: str, spec: WeightSpec, layout: Layout) -> Callable[[Path], Any]:
+    def read(folder: Path) -> Any:
+        str(examine(folder / name))
+        return digest(load_networks(folder / name, spec, layout, skip_bad=True))
+
+    return read
+
+
 PIXELS = np.arange(24).reshape(4, 3, 2)
 READERS = {
     "weights": Reader(_write_weights, _read_weights, layers=SAFETENSORS),
@@ -268,7 +319,19 @@ READERS = {
     "entry of a store": Reader(_entry, _entry, sealed=True),
     "seconds of a stage": Reader(_begin, _entry, sealed=True),
     "checkpoints": Reader(_write_states, _read_states, sealed=True, share=0.2),
+    **{f"{kind}, of others": _of_others(kind) for kind in WRITTEN},
+    "folder of networks": Reader(_write_folder, _read_folder),
+    "Small CNN Zoo": Reader(
+        lambda folder: small_cnn_zoo(folder / "mnist", 2, (0, 1)),
+        _read_collection("mnist", CNN, SMALL_CNN_ZOO),
+        layers=ZIPPED,
+    ),
 }
+if "torch" in WRITTEN:
+    READERS["Model Zoo"] = Reader(
+        lambda folder: model_zoo(folder / "zoo", 2, (0, 1)),
+        _read_collection("zoo", NET, LAYOUT),
+    )
 
 
 def damage_one(folder: Path, reader: Reader, rng: random.Random, damaged: Any) -> str:

@@ -34,6 +34,7 @@ FLOORS = {
     "wfm.zoo": 4,
     "wfm.training": 4,
     "wfm.evaluation": 4,
+    "wfm.io": 5,
     "wfm": 5,  # wfm/__init__.pyi, which collects the public names
     "experiments": 6,
     "configs": 6,

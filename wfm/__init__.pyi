@@ -4,6 +4,7 @@ from wfm import devices as devices
 from wfm import evaluation as evaluation
 from wfm import fields as fields
 from wfm import flows as flows
+from wfm import io as io
 from wfm import manifolds as manifolds
 from wfm import ot as ot
 from wfm import priors as priors
@@ -18,6 +19,8 @@ from wfm.fields import RelationalTransformer as RelationalTransformer
 from wfm.flows import Flow as Flow
 from wfm.flows import FlowMatching as FlowMatching
 from wfm.flows import load_flow as load_flow
+from wfm.io import load_networks as load_networks
+from wfm.io import save_networks as save_networks
 from wfm.manifolds import Euclidean as Euclidean
 from wfm.manifolds import Product as Product
 from wfm.manifolds import Sphere as Sphere

@@ -25,8 +25,8 @@ class Case(NamedTuple):
     `labels`: the arrays with their axes, `·` between groups of one axis; `groups`: the factors of
     each (`-` none, `±` a sign, `+` positive, `*` any but 0; `r` rectified) and `!` for a fixed
     order. `complete`: whether these are all continuous rescalings along axes. Others are inside of
-    other neurons, one factor for all neurons, or of a constant beside linear ones. `canonical`: whether the
-    last layer has a scale. `logits`: whether outputs are sums of what enters them.
+    other neurons, one factor for all neurons, or of a constant beside linear ones. `canonical`:
+    whether the last layer has a scale. `logits`: whether outputs are sums of what enters them.
     """
 
     apply: Callable[[Any, Any], Any]
