@@ -110,14 +110,7 @@ def from_stored(
             f"the stored arrays are not those of this layout: missing {sorted(missing)}, unknown "
             f"{sorted(extra)}"
         )
-    return {name: place.read(_entry(stored[place.name], place)) for name, place in layout.items()}
-
-
-def _entry(stack: Any, place: Stored) -> Any:
-    """The stored array, of one network or of many stacked; for a layer of many, its entry."""
-    if place.entry is None:
-        return stack
-    return stack[(slice(None),) * (stack.ndim - len(place.shape) - 1) + (place.entry,)]
+    return {name: place.read(stored[place.name]) for name, place in layout.items()}
 
 
 def to_stored(

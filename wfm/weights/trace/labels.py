@@ -23,6 +23,7 @@ class Part:
     """A part of an axis of a weight array: its size, node, and factor in terms of sites.
 
     `fixed`: why its order has a meaning, if it has. `reads`: whether signals are read along it.
+    `beside`: the sites of the signals that it multiplies.
     """
 
     axis: int
@@ -32,6 +33,7 @@ class Part:
     fixed: str | None
     reads: bool
     is_input: bool
+    beside: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,20 +111,23 @@ class _Axis:
     size: int
     names: str | int | tuple[str, ...]
     powers: Mapping[str, int]
+    reads: bool = False
 
     @property
-    def enters(self) -> bool:
-        return any(power > 0 for power in self.powers.values())
+    def enters(self) -> tuple[bool, bool]:
+        """How likely the array enters a group along it: the largest is the one."""
+        return any(power > 0 for power in self.powers.values()), not self.reads
 
 
 def _order(axes: Sequence[_Axis]) -> list[int]:
     """The order of axes in which what an array enters is the last group."""
     order = list(range(len(axes)))
     named = [i for i in order if not isinstance(axes[i].names, int)]
-    entering = [i for i in named if axes[i].enters]
-    if entering and entering[-1] != named[-1]:
-        order.remove(entering[-1])
-        order.insert(order.index(named[-1]) + 1, entering[-1])
+    if named:
+        entered = max(named, key=lambda i: (axes[i].enters, i))
+        order.remove(entered)
+        last = max((order.index(i) for i in named if i != entered), default=entered - 1)
+        order.insert(max(last + 1, entered if entered == named[-1] else 0), entered)
     return order
 
 
@@ -178,7 +183,19 @@ class _Labeller:
                 if any(part.scale.get(site, 0) * sign > 0 for part in parts)
             )
             names[site] = self._free_name(array, names.values())
-        return names
+        return self._short(names)
+
+    def _short(self, names: dict[int, str]) -> dict[int, str]:
+        """The same names without the modules in front that nothing needs to tell them apart."""
+        found: dict[int, str] = {}
+        for site, name in names.items():
+            path = name.split(".")
+            ends = [path[i:] for i in reversed(range(len(path))) if not path[i].isdigit()]
+            alike = [other.split(".") for other in names.values() if other != name]
+            found[site] = next(
+                (".".join(e) for e in ends if not any(o[-len(e) :] == e for o in alike)), name
+            )
+        return found
 
     def _free_name(self, array: str, taken: Iterable[str]) -> str:
         module = array.rpartition(".")[0] or array
@@ -209,15 +226,8 @@ class _Labeller:
     def axis(self, array: str, run: Sequence[Part]) -> _Axis:
         """The label of one axis."""
         part, size = run[0], math.prod(p.size for p in run)
-        whole = size == self._length(array, part.axis)
         powers = self._groups_of(part)
-        if (
-            part.fixed
-            and whole
-            and part.fixed
-            and part.reads
-            and min(powers.values(), default=int(part.is_input)) >= 0
-        ):
+        if self._reads_fixed(array, run, powers):
             powers = {self._input(array, run): -1} | powers
         if part.node in self.inner or (part.fixed and not powers):
             return _Axis(size, size, {})
@@ -226,7 +236,20 @@ class _Labeller:
         if not powers:
             powers = {self._order_of(array, part): 0}
         names = tuple(powers)
-        return _Axis(size, names[0] if len(names) == 1 else names, powers)
+        return _Axis(size, names[0] if len(names) == 1 else names, powers, part.reads)
+
+    def _reads_fixed(self, array: str, run: Sequence[Part], powers: Mapping[str, int]) -> bool:
+        """Whether an axis reads signals of a fixed order that no group says so far.
+
+        Beside another axis that reads, as after the flattening of an image, it is a plain one.
+        """
+        part = run[0]
+        whole = math.prod(p.size for p in run) == self._length(array, part.axis)
+        if not (part.fixed and part.reads and whole) or any(p < 0 for p in powers.values()):
+            return False
+        others = [p for p in self.found.arrays[array] if p not in run]
+        alone = not any(p.reads and (p.is_input or self._groups_of(p)) for p in others)
+        return part.is_input or (not powers and alone)
 
     def _input(self, array: str, run: Sequence[Part]) -> str:
         """The group of fixed neurons that are read along an axis, such as the inputs."""
@@ -244,7 +267,10 @@ class _Labeller:
         return self.inputs[key]
 
     def _order_of(self, array: str, part: Part) -> str:
-        """A group that stands for the order of a node."""
+        """A group in whose order the neurons are: best the one whose signals they multiply."""
+        for site in part.beside:
+            if self.site_nodes.get(site) == part.node:
+                return self.names[site]
         for name, node in self.nodes.items():
             if node == part.node:
                 return name

@@ -396,10 +396,13 @@ def _with_ones(run: Analysis, x: Value, shape: tuple[int, ...]) -> Value:
     """The value with axes of size 1 added and left out, and kept where they can be."""
     if x.shape == shape:
         return x
-    run.drop(*(f for axis in x.axes if axis.size == 1 for f in axis.factors or ()))
-    longer = iter([axis for axis in x.axes if axis.size > 1])
-    axes = tuple(Axis(1) if n == 1 else next(longer) for n in shape)
-    return dataclasses.replace(x, axes=axes, constant=None)
+    axes, rest = [], list(x.axes)
+    for n in shape:
+        while rest and rest[0].size != n and rest[0].size == 1:
+            run.drop(*rest.pop(0).factors or ())
+        axes.append(rest.pop(0) if rest and rest[0].size == n else Axis(1))
+    run.drop(*(f for axis in rest for f in axis.factors or ()))
+    return dataclasses.replace(x, axes=tuple(axes), constant=None)
 
 
 def _axis_of(run: Analysis, atoms: list[Atom]) -> Axis:
@@ -600,7 +603,12 @@ def multiply(run: Analysis, a: Value, x: Axis, b: Value, y: Axis, times: int = 1
         if a.signal != b.signal and weights:
             if signal:
                 run.read(signal, value, weights)
+                for unknown in weights.log:
+                    run.beside.setdefault(unknown, signal.log)
             total = run.meet(total, weights, entrywise=True)
+        elif f and g and a.signal:  # a gain may have met what signals are divided by first
+            gains = [h for h in (f, g) if run.scales.is_gain(h.log)]
+            total = run.meet(total, gains[0], entrywise=True) if gains else total
         made.append(total)
     return Axis(x.size, tuple(made) or None)
 

@@ -25,7 +25,7 @@ class Runs:
                 break
         else:
             raise AssertionError("the axes of this program do not settle")
-        self._reads = self.run.reads
+        self._reads, self._beside = self.run.reads, self.run.beside
         self.scales = {place: self.sites.normal(a) for place, a in self._own.items()}
         self.free = Free()
         self.run = self._over(self.free, self.scales)
@@ -41,7 +41,9 @@ class Runs:
                 reads = used and bool(self._own[place].keys() & self._reads)
                 is_input = reads and bool(pin and pin.is_input)
                 size, scale = self.nodes.size(node), self.scales[place] if used else {}
-                found.append(Part(i, size, node, scale, why, reads, is_input))
+                (own,) = self._own[place]
+                beside = self.sites.normal(self._beside.get(own, {}))
+                found.append(Part(i, size, node, scale, why, reads, is_input, tuple(beside)))
         return found
 
     def found_sites(self) -> list[Site]:

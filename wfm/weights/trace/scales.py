@@ -63,6 +63,7 @@ class Sites:
         self._solve(max(units, key=lambda u: (self.sites.get(u, self._born), u)), rest)
 
     def _solve(self, unknown: int, zero: Combination) -> None:
+        self._fresh.discard(unknown)
         one = {unknown: zero[unknown]}
         self._solved[unknown] = plus({}, plus(zero, one, -1), -1 / zero[unknown])
         self.sites.pop(unknown, None)
@@ -80,13 +81,19 @@ class Sites:
             if site not in self.sites:
                 self._arises(site, entrywise)
             return total
-        units = [u for u, n in weights.items() if abs(n) == 1 and u not in self.sites]
+        young = self._fresh | (weights.keys() - self.sites.keys())
+        units = [u for u, n in weights.items() if abs(n) == 1 and u in young]
         if not units:
             return total
         made = self.unknown()
         self._arises(next(iter(made)), entrywise)
         self._solve(units[-1], plus(total, made, -1))
         return made
+
+    def is_gain(self, log: Combination) -> bool:
+        """Whether this is a product of weights that nothing was compared with so far."""
+        log = self.normal(log)
+        return len(log) == 1 and log.keys() <= self._fresh
 
     def _arises(self, site: int, fresh: bool) -> None:
         self.sites[site] = self._born
@@ -117,6 +124,9 @@ class Free:
 
     def meet(self, total: Combination, weights: Combination, entrywise: bool) -> Combination:
         return total
+
+    def is_gain(self, log: Combination) -> bool:
+        return False
 
     def breaks(self, log: Combination, sign: frozenset[int]) -> None:
         """These factors must be 1, and these signs positive."""

@@ -56,7 +56,7 @@ def trace(apply: Apply, params: PyTree, example: Any) -> WeightSpec:
 def _network(apply: Apply, params: PyTree) -> tuple["Network", dict[str, Any]]:
     """The function of named arrays, and these arrays."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    named = [(jax.tree_util.keystr(p, simple=True, separator="."), leaf) for p, leaf in leaves]
+    named = [(_name(path), leaf) for path, leaf in leaves]
     arrays = {name: leaf for name, leaf in named if _is_weight(leaf)}
     if not arrays:
         raise UserError("there are no weights to label: `params` has no floating-point array")
@@ -64,6 +64,11 @@ def _network(apply: Apply, params: PyTree) -> tuple["Network", dict[str, Any]]:
         raise UserError("two arrays of `params` have one name; rename one of them")
     others = tuple((name, leaf) for name, leaf in named if name not in arrays)
     return Network(apply, structure, tuple(name for name, _ in named), others), arrays
+
+
+def _name(path: Any) -> str:
+    # Variables of NNX hold their arrays under this name.
+    return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
 
 
 def _is_weight(leaf: Any) -> bool:

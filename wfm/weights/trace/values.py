@@ -82,6 +82,7 @@ class Analysis:
         self.count = 0
         self.made: list[Any] = []  # shapes that the operation makes
         self.reads: set[int] = set()  # unknowns of axes of weights that read signals
+        self.beside: dict[int, Combination] = {}  # for unknowns of weights, signals they multiply
 
     # Axes
 
