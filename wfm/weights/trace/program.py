@@ -55,7 +55,7 @@ class Program:
         """How many operations read each value; an output counts as one more."""
         return Counter([i for o in self.operations for i in o.reads] + list(self.outputs))
 
-    def __call__(self, *inputs: Array, wanted: Sequence[int]) -> list[Array]:
+    def __call__(self, *inputs: Any, wanted: Sequence[int]) -> list[Array]:
         """The `wanted` values for these inputs."""
         values: dict[int, Any] = dict(self.constants) | dict(zip(self.inputs, inputs, strict=True))
         for operation in self.operations:
@@ -205,14 +205,15 @@ def _entries(program: Program, number: int) -> dict[int, int] | None:
     shape = program.shapes[number].shape
     found: dict[int, int] = {}
     for operation in (o for o in program.operations if number in o.reads):
-        whole = operation.params.get("slice_sizes")
-        starts = operation.params.get("start_indices")
         if operation.name == "slice" and set(operation.params["strides"] or (1,)) == {1}:
-            ends = operation.params["limit_indices"]
+            starts, ends = operation.params["start_indices"], operation.params["limit_indices"]
             sizes = tuple(end - start for start, end in zip(starts, ends, strict=True))
             first = starts[0]
         elif operation.name == "dynamic_slice" and operation.reads[1] in program.constants:
-            sizes, first = whole, int(program.constants[operation.reads[1]])
+            sizes, first = (
+                operation.params["slice_sizes"],
+                int(program.constants[operation.reads[1]]),
+            )
         else:
             return None
         if sizes != (1, *shape[1:]) or operation.reads[0] != number:

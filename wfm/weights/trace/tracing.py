@@ -175,7 +175,8 @@ class Traced:
 
     def from_params(self, params: PyTree) -> Weights:
         """`WeightSpec.from_params`."""
-        return from_stored(dict(self.layout), self.network.stored(params))
+        found = from_stored(dict(self.layout), self.network.stored(params))
+        return {name: jnp.asarray(array) for name, array in found.items()}
 
     def to_params(self, weights: Weights) -> PyTree:
         """`WeightSpec.to_params`."""

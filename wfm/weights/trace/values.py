@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Factor:
 
 
 Atom = Factor | int
+A = TypeVar("A", bound=Atom)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +128,10 @@ class Analysis:
         """Single neurons whose axis goes are not rescaled."""
         self.break_(Axis(1, tuple(a for a in atoms if isinstance(a, Factor))), "its axis goes")
 
-    def take(self, atoms: Sequence[Atom], size: int) -> tuple[list[Atom], list[Atom]]:
+    def take(self, atoms: Sequence[A], size: int) -> tuple[list[A], list[A]]:
         """The first atoms, of this size in all, and the rest. Raises `CannotSplit`."""
-        first, rest = [], list(atoms)
+        first: list[Any] = []
+        rest: list[Any] = list(atoms)
         while size > 1:
             if not rest:
                 raise CannotSplit
@@ -164,7 +166,7 @@ class Analysis:
                 row: dict[int, Factor] = {}
                 for i in [i for i, factors in given.items() if factors]:
                     first, rest = self.take(given[i], n) if n > 1 else (given[i], [])
-                    row[i], given[i] = first[0], rest  # pyright: ignore[reportArgumentType]
+                    row[i], given[i] = first[0], rest
                 one, *others = row.values()
                 for other in others:
                     self.nodes.join(one.node, other.node)
