@@ -2,8 +2,8 @@
 
 Command    python -m experiments run pretrained --workdir=runs/pretrained; make flows
 Hardware   2 CPU cores, 4.5 GB
-Time       breast cancer: docs/results/demo.md; mnist: not measured
-Expected   docs/results/demo.md; docs/results/mnist.md, "samples of the flow"
+Time       breast cancer: 190 s; mnist: 36 minutes beside other work, 20 of them the zoo
+Expected   docs/results/demo.md; mnist 0.832 ± 0.040 at novelty 1.007 ± 0.021 (zoo 0.941)
 """
 
 from configs.base import mnist

@@ -32,6 +32,7 @@ from wfm.weights import Canonical as Canonical
 from wfm.weights import WeightSpec as WeightSpec
 from wfm.weights import align_all as align_all
 from wfm.weights import mlp as mlp
+from wfm.weights import trace as trace
 from wfm.zoo import train_zoo as train_zoo
 
 __version__: str
