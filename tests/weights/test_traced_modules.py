@@ -14,8 +14,15 @@ import wfm
 from tests.weights.modules import MODULES
 from tests.weights.table import NETWORKS
 from tests.weights.traced import FUNCTIONS, say
-from wfm.weights import ActivationMatching, AsTrained, Canonical, align_all, permute, trace
-from wfm.weights import random_permutation
+from wfm.weights import (
+    ActivationMatching,
+    AsTrained,
+    Canonical,
+    align_all,
+    permute,
+    random_permutation,
+    trace,
+)
 
 modules = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
 
@@ -23,7 +30,9 @@ modules = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
 def groups(spec):
     """Each group as the arrays it acts on, with what is said of it."""
     return {
-        frozenset((n, power) for n in spec.arrays for _, g, power in spec.factors(n) if g == name): (
+        frozenset(
+            (n, power) for n in spec.arrays for _, g, power in spec.factors(n) if g == name
+        ): (
             group.size,
             group.permutable,
             group.scaling,
@@ -36,8 +45,12 @@ def groups(spec):
 def test_labels_by_hand_are_found(spec, shape):
     found = trace(spec.apply, spec.init(jax.random.key(0)), jnp.ones(shape))
     assert groups(found) == groups(spec)
-    by_hand = {frozenset(n for n in spec.arrays if o in spec.labels(n).values()) for o in spec.orders}
-    orders = {frozenset(n for n in found.arrays if o in found.labels(n).values()) for o in found.orders}
+    by_hand = {
+        frozenset(n for n in spec.arrays if o in spec.labels(n).values()) for o in spec.orders
+    }
+    orders = {
+        frozenset(n for n in found.arrays if o in found.labels(n).values()) for o in found.orders
+    }
     assert orders == by_hand
 
 
@@ -126,7 +139,9 @@ def test_neurons_say_something(name):
     for order in spec.permutable:
         assert said[order].shape[-1] == spec.groups[order].size
     np.testing.assert_allclose(said["out"], case.apply(case.weights(), case.inputs()[0]), rtol=1e-5)
-    moved = permute(spec, random_permutation(spec, jax.random.key(0)), spec.from_params(case.weights()))
+    moved = permute(
+        spec, random_permutation(spec, jax.random.key(0)), spec.from_params(case.weights())
+    )
     stacked = jax.tree.map(lambda a: a[None], moved)
     back, _ = align_all(
         spec, spec.from_params(case.weights()), stacked, ActivationMatching(case.inputs(20))

@@ -52,7 +52,7 @@ from wfm.weights.symmetry import (
     random_rescaling,
     rescale,
 )
-from wfm.weights.trace import trace
+from wfm.weights.tracing import trace
 
 __all__ = [
     "ACTIVATIONS",

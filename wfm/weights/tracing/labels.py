@@ -13,7 +13,7 @@ from wfm.weights.scaling import (
     SignScaling,
 )
 from wfm.weights.spec import Axes, Group
-from wfm.weights.trace.scales import Combination
+from wfm.weights.tracing.scales import Combination
 
 IN, OUT = "in", "out"
 

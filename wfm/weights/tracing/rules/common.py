@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wfm.weights.trace.values import Analysis, Axis, Factor, Value
+from wfm.weights.tracing.values import Analysis, Axis, Factor, Value
 
 
 def entrywise(run: Analysis, values: tuple[Value, ...], combine: Callable) -> tuple[Axis, ...]:

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from wfm.weights.trace.program import Operation
-from wfm.weights.trace.rules.common import first_said, moved, plain
-from wfm.weights.trace.rules.table import rule
-from wfm.weights.trace.values import Analysis, Axis, Value
+from wfm.weights.tracing.program import Operation
+from wfm.weights.tracing.rules.common import first_said, moved, plain
+from wfm.weights.tracing.rules.table import rule
+from wfm.weights.tracing.values import Analysis, Axis, Value
 
 
 @rule("gather")

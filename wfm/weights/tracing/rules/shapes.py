@@ -3,11 +3,11 @@
 import dataclasses
 import math
 
-from wfm.weights.trace.nodes import CannotSplit
-from wfm.weights.trace.program import Operation
-from wfm.weights.trace.rules.common import keep_sign, moved, of_sum
-from wfm.weights.trace.rules.table import fixed_value, rule
-from wfm.weights.trace.values import Analysis, Atom, Axis, Factor, Value
+from wfm.weights.tracing.nodes import CannotSplit
+from wfm.weights.tracing.program import Operation
+from wfm.weights.tracing.rules.common import keep_sign, moved, of_sum
+from wfm.weights.tracing.rules.table import fixed_value, rule
+from wfm.weights.tracing.values import Analysis, Atom, Axis, Factor, Value
 
 
 @rule("broadcast_in_dim")

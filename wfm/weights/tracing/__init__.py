@@ -1,5 +1,5 @@
 """Labels of a network's weights, found from what it computes."""
 
-from wfm.weights.trace.tracing import trace
+from wfm.weights.tracing.traced import trace
 
 __all__ = ["trace"]

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from wfm.weights.trace.program import Operation
-from wfm.weights.trace.rules.common import entrywise, keep_sign, of_sum, plain, spread, unsigned
-from wfm.weights.trace.rules.products import multiply
-from wfm.weights.trace.rules.table import rule
-from wfm.weights.trace.values import Analysis, Factor, Value
+from wfm.weights.tracing.program import Operation
+from wfm.weights.tracing.rules.common import entrywise, keep_sign, of_sum, plain, spread, unsigned
+from wfm.weights.tracing.rules.products import multiply
+from wfm.weights.tracing.rules.table import rule
+from wfm.weights.tracing.values import Analysis, Factor, Value
 
 
 @rule("add", "sub", "add_any")

@@ -12,10 +12,10 @@ from jaxtyping import Array, PyTree
 from wfm.errors import UserError
 from wfm.weights.layout import Layout, Stored, from_stored, to_stored
 from wfm.weights.spec import Weights, WeightSpec
-from wfm.weights.trace.labels import OUT, Found, label
-from wfm.weights.trace.notes import left, notes
-from wfm.weights.trace.program import Program, flatten, unstack
-from wfm.weights.trace.runs import Runs
+from wfm.weights.tracing.labels import OUT, Found, label
+from wfm.weights.tracing.notes import left, notes
+from wfm.weights.tracing.program import Program, flatten, unstack
+from wfm.weights.tracing.runs import Runs
 
 Apply = Callable[[PyTree, Array], Array]
 

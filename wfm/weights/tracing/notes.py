@@ -1,7 +1,7 @@
 """What was not labelled, and why, in words."""
 
-from wfm.weights.trace.labels import Found, Labels
-from wfm.weights.trace.runs import Runs
+from wfm.weights.tracing.labels import Found, Labels
+from wfm.weights.tracing.runs import Runs
 
 EVIDENT = ("an axis of the input", "an axis of the outputs")
 

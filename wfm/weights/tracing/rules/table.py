@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from wfm.weights.trace.program import Operation
-from wfm.weights.trace.values import Analysis, Value
+from wfm.weights.tracing.program import Operation
+from wfm.weights.tracing.values import Analysis, Value
 
 Rule = Callable[..., list[Value]]
 RULES: dict[str, Rule] = {}

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from wfm.weights.trace.nodes import CannotSplit, Nodes, Pin
-from wfm.weights.trace.program import Operation
-from wfm.weights.trace.scales import NONE, Combination, Free, Sites, plus
+from wfm.weights.tracing.nodes import CannotSplit, Nodes, Pin
+from wfm.weights.tracing.program import Operation
+from wfm.weights.tracing.scales import NONE, Combination, Free, Sites, plus
 
 Signs = frozenset[int]
 

@@ -37,7 +37,7 @@ class Operation:
         return f"{self.name!r}{place}"
 
 
-_LIBRARIES = ("/jax/", "/flax/", "/equinox/", "/haiku/", "/wfm/weights/trace/", "/functools.py")
+_LIBRARIES = ("/jax/", "/flax/", "/equinox/", "/haiku/", "/wfm/weights/tracing/", "/functools.py")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,10 +1,10 @@
 """Products, sums of products, and convolutions."""
 
-from wfm.weights.trace.nodes import CannotSplit
-from wfm.weights.trace.program import Operation
-from wfm.weights.trace.rules.common import first_said
-from wfm.weights.trace.rules.table import rule, unknown
-from wfm.weights.trace.values import Analysis, Axis, Factor, Value
+from wfm.weights.tracing.nodes import CannotSplit
+from wfm.weights.tracing.program import Operation
+from wfm.weights.tracing.rules.common import first_said
+from wfm.weights.tracing.rules.table import rule, unknown
+from wfm.weights.tracing.values import Analysis, Axis, Factor, Value
 
 
 @rule("dot_general")

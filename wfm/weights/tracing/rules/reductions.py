@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from wfm.weights.trace.program import Operation
-from wfm.weights.trace.rules.common import keep_sign, moved, plain, unsigned
-from wfm.weights.trace.rules.table import rule
-from wfm.weights.trace.values import Analysis, Value
+from wfm.weights.tracing.program import Operation
+from wfm.weights.tracing.rules.common import keep_sign, moved, plain, unsigned
+from wfm.weights.tracing.rules.table import rule
+from wfm.weights.tracing.values import Analysis, Value
 
 
 @rule("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or")

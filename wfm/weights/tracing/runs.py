@@ -1,11 +1,11 @@
 """Runs of the analysis over a program, until nothing changes."""
 
-from wfm.weights.trace.labels import Part, Site
-from wfm.weights.trace.nodes import Nodes, Pin
-from wfm.weights.trace.program import Program
-from wfm.weights.trace.rules import RULES, unknown
-from wfm.weights.trace.scales import Combination, Free, Sites
-from wfm.weights.trace.values import Analysis, Axis, Factor, Value
+from wfm.weights.tracing.labels import Part, Site
+from wfm.weights.tracing.nodes import Nodes, Pin
+from wfm.weights.tracing.program import Program
+from wfm.weights.tracing.rules import RULES, unknown
+from wfm.weights.tracing.scales import Combination, Free, Sites
+from wfm.weights.tracing.values import Analysis, Axis, Factor, Value
 
 ROUNDS = 50  # each one joins, splits or fixes at least one more axis
 

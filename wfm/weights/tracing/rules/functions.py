@@ -6,10 +6,10 @@ from fractions import Fraction
 import jax.numpy as jnp
 import numpy as np
 
-from wfm.weights.trace.program import Operation
-from wfm.weights.trace.rules.common import entrywise, plain, refuse, spread
-from wfm.weights.trace.rules.table import rule
-from wfm.weights.trace.values import Analysis, Value
+from wfm.weights.tracing.program import Operation
+from wfm.weights.tracing.rules.common import entrywise, plain, refuse, spread
+from wfm.weights.tracing.rules.table import rule
+from wfm.weights.tracing.values import Analysis, Value
 
 PASS = ("neg", "stop_gradient", "reduce_precision", "copy", "real")
 PASS += ("optimization_barrier", "sharding_constraint", "copy_p")
