@@ -23,20 +23,44 @@ def notes(runs: Runs, found: Found, labels: Labels) -> tuple[str, ...]:
     return tuple(said)
 
 
-def left(found: Found, labels: Labels) -> tuple[str, ...]:
-    """Symmetries that were seen and that labels do not say."""
-    said = {}
+def left(runs: Runs, found: Found, labels: Labels) -> tuple[str, ...]:
+    """Symmetries that labels do not say: some that were seen, and some that there may be."""
+    return (*_seen(found, labels), *_possible(runs, labels))
+
+
+def _seen(found: Found, labels: Labels) -> list[str]:
+    said: dict[str, list[str]] = {}
     outer = {node: name for name, node in labels.nodes.items()}
     labelled = set(labels.sites.values())
-    halves = {site.number for site in found.sites if not site.whole}
     free = {site.number for site in found.sites if site.sizes or site.signs or not site.whole}
+    halves = {site.number for site in found.sites if not site.whole}
     for name, parts in found.arrays.items():
         for part in parts:
+            place = f"axis {part.axis} of {name!r}"
             of = outer.get(labels.inner.get(part.node, -1))
             if of:
-                said.setdefault(f"what may act inside of each neuron of {of!r}", []).append(
-                    f"axis {part.axis} of {name!r}"
-                )
+                said.setdefault(f"what may act inside of each neuron of {of!r}", []).append(place)
             elif part.scale.keys() & (free - labelled | halves):
-                said.setdefault("factors that cancel", []).append(f"axis {part.axis} of {name!r}")
-    return tuple(f"{what}: {', '.join(axes)}" for what, axes in said.items())
+                said.setdefault("factors that cancel", []).append(place)
+    return [f"{what}: {', '.join(places)}" for what, places in said.items()]
+
+
+def _possible(runs: Runs, labels: Labels) -> list[str]:
+    """Freedoms that depend on values, which no rule looks at; distances are then upper bounds."""
+    orders = {
+        labels.nodes[n]: n for n, g in labels.groups.items() if not g.order and n in labels.nodes
+    }
+    said = [
+        f"what neurons of {orders[node]!r} may have in common, as sums over them do not see it"
+        for node in sorted(runs.run.collapsed & orders.keys())
+    ]
+    constants = [repr(name) for name, by_group in labels.powers.items() if 0 in by_group.values()]
+    if constants:
+        said.append(f"changes of {', '.join(constants)} that other arrays may make up for")
+    names = [g.order or n for n, g in labels.groups.items()]
+    for name, group in labels.groups.items():
+        entering = [axes for axes in labels.arrays.values() if axes and axes[-1] == name]
+        if group.scaling.linear and names.count(group.order or name) > 1:
+            if any(sum(not isinstance(a, int) for a in axes) == 1 for axes in entering):
+                said.append(f"shifts of {name!r}, which biases after it may take back")
+    return said

@@ -50,7 +50,9 @@ def trace(apply: Apply, params: PyTree, example: Any) -> WeightSpec:
         tuple(runs.said(labels.sites, labels.nodes).items()),
         notes(runs, found, labels),
     )
-    return WeightSpec(labels.groups, labels.arrays, traced, labels.powers, left(found, labels))
+    return WeightSpec(
+        labels.groups, labels.arrays, traced, labels.powers, left(runs, found, labels)
+    )
 
 
 def _network(apply: Apply, params: PyTree) -> tuple["Network", dict[str, Any]]:

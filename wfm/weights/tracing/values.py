@@ -83,6 +83,7 @@ class Analysis:
         self.count = 0
         self.made: list[Any] = []  # shapes that the operation makes
         self.reads: set[int] = set()  # unknowns of axes of weights that read signals
+        self.collapsed: set[int] = set()  # nodes that signals are summed over without weights
         self.beside: dict[int, Combination] = {}  # for unknowns of weights, signals they multiply
 
     # Axes
@@ -216,6 +217,10 @@ class Analysis:
     def meet(self, total: Factor, weights: Factor, entrywise: bool = False) -> Factor:
         """The factor of signals that met `weights`; `total` is that of both together."""
         return dataclasses.replace(total, log=self.scales.meet(total.log, weights.log, entrywise))
+
+    def collapse(self, factor: Factor) -> None:
+        """Signals are summed over these neurons, all alike: what they say alike may be lost."""
+        self.collapsed.add(self.nodes.root(factor.node))
 
     def read(self, factor: Factor | None, value: Value, weights: Factor | None) -> None:
         """Weights read this factor of a signal."""

@@ -26,6 +26,9 @@ def contract(run: Analysis, a: Value, x: Axis, b: Value, y: Axis) -> None:
     for f, g in run.align(x, y):
         if a.signal != b.signal:
             run.read(*((f, a, g) if a.signal else (g, b, f)))
+        for one, value, other in ((f, a, g), (g, b, f)):
+            if one and value.signal and other is None:
+                run.collapse(one)
         run.opposite(f, g)
 
 

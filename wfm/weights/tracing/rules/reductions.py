@@ -16,6 +16,8 @@ def _reduce(run: Analysis, operation: Operation, x: Value) -> list[Value]:
     for i in gone:
         for factor in x.axes[i].factors or ():
             run.opposite(factor, None)
+            if x.signal:
+                run.collapse(factor)
     kept = Value(tuple(a for i, a in enumerate(x.axes) if i not in gone), x.signal)
     if name in ("reduce_max", "reduce_min"):
         keep_sign(run, kept, "of which the largest or smallest is taken")
