@@ -150,6 +150,42 @@ def test_neurons_say_something(name):
         np.testing.assert_array_equal(back[n][0], spec.from_params(case.weights())[n])
 
 
+PERMUTED = {n: c for n, c in FUNCTIONS.items() if c.logits}
+
+
+@pytest.mark.parametrize("case", PERMUTED.values(), ids=PERMUTED)
+def test_planted_permutations_are_undone(case):
+    spec = trace(case.apply, case.weights(), case.inputs()[0])
+    weights = spec.from_params(case.weights())
+    keys = jax.random.split(jax.random.key(0), 20)
+    moved = jax.vmap(lambda key: permute(spec, random_permutation(spec, key), weights))(keys)
+    back, _ = align_all(spec, weights, moved)
+    for name, array in back.items():
+        np.testing.assert_array_equal(array, jnp.broadcast_to(weights[name], array.shape))
+
+
+LEFT = {  # what distances between canonical forms may miss
+    "relu": "",
+    "pooled and flattened": "",
+    "layer norm": "neurons of 'a' may have in common.*shifts of 'g'",
+    "batch norm": "changes of 'v'",
+    "heads": "inside of each neuron",
+    "softmax of neurons": "neurons of 'a' may have in common",
+    "batch norm, exact": "factors that cancel",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), LEFT.items(), ids=LEFT)
+def test_what_is_left_is_said(name, message):
+    case = FUNCTIONS[name]
+    form = Canonical(trace(case.apply, case.weights(), case.inputs()[0]))
+    if not message:
+        form.check_quotient()
+        return
+    with pytest.raises(ValueError, match=f"(?s)not those of the quotient.*{message}"):
+        form.check_quotient()
+
+
 def test_other_widths():
     case = FUNCTIONS["relu"]
     spec = trace(case.apply, case.weights(), case.inputs()[0]).resize(a=12)

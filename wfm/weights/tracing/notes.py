@@ -57,10 +57,15 @@ def _possible(runs: Runs, labels: Labels) -> list[str]:
     constants = [repr(name) for name, by_group in labels.powers.items() if 0 in by_group.values()]
     if constants:
         said.append(f"changes of {', '.join(constants)} that other arrays may make up for")
-    names = [g.order or n for n, g in labels.groups.items()]
+    orders_of = [g.order or n for n, g in labels.groups.items()]
     for name, group in labels.groups.items():
-        entering = [axes for axes in labels.arrays.values() if axes and axes[-1] == name]
-        if group.scaling.linear and names.count(group.order or name) > 1:
-            if any(sum(not isinstance(a, int) for a in axes) == 1 for axes in entering):
-                said.append(f"shifts of {name!r}, which biases after it may take back")
+        shared = orders_of.count(group.order or name) > 1
+        if group.scaling.linear and shared and _has_bias(labels, name):
+            said.append(f"shifts of {name!r}, which biases after it may take back")
     return said
+
+
+def _has_bias(labels: Labels, group: str) -> bool:
+    """Whether an array over this group alone enters it."""
+    named = ([a for a in axes if not isinstance(a, int)] for axes in labels.arrays.values())
+    return any(axes == [group] for axes in named)
