@@ -70,7 +70,7 @@ def bind(operation: Operation, values: Sequence[Any]) -> list[Any]:
     """The results of one operation."""
     primitive = operation.primitive
     params = primitive.get_bind_params(operation.params)
-    functions, params = params if isinstance(params, tuple) else ((), params)  # before JAX 0.8
+    functions, params = params if isinstance(params, tuple) else ((), params)  # older JAX
     result = primitive.bind(*functions, *values, **params)
     return list(result) if primitive.multiple_results else [result]
 

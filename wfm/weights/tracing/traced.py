@@ -70,7 +70,8 @@ def _network(apply: Apply, params: PyTree) -> tuple["Network", dict[str, Any]]:
 
 def _name(path: Any) -> str:
     # Variables of NNX hold their arrays under this name.
-    return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+    name = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+    return name or "weights"  # one array, in no container
 
 
 def _is_weight(leaf: Any) -> bool:
