@@ -144,10 +144,10 @@ MODULES = {
         {
             "params.Conv_0.kernel": (5, 5, "in", "Conv_0"),
             "params.Conv_1.kernel": (5, 5, "Conv_0", "Conv_1"),
-            "params.Dense_0.kernel": ("Conv_1", "Dense_0"),
-            "params.Dense_1.kernel": ("Dense_0", "out"),
+            "params.Dense_1.kernel": ("Conv_1", "Dense_1"),
+            "params.Dense_0.kernel": ("Dense_1", "out"),
         },
-        "Conv_0+r Conv_1+r Dense_0+r",
+        "Conv_0+r Conv_1+r Dense_1+r",
     ),
     "linen residual": linen(
         Residual(),

@@ -16,13 +16,16 @@ LONGEST = 64  # a scan over more layers is not written out
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation:
-    """One primitive of JAX, with the numbers of the values it reads and makes."""
+    """One primitive of JAX, with the numbers of the values it reads and makes.
+
+    `sources`: where it was asked for, and where the calls that it is inside of were.
+    """
 
     primitive: Any
     params: dict[str, Any]
     reads: tuple[int, ...]
     makes: tuple[int, ...]
-    source: Any
+    sources: tuple[Any, ...]
 
     @property
     def name(self) -> str:
@@ -31,7 +34,8 @@ class Operation:
     @property
     def where(self) -> str:
         """The operation and the line of the caller's code that asked for it."""
-        frames = self.source.traceback.frames if self.source.traceback else ()
+        traced = [s.traceback for s in self.sources if s.traceback]
+        frames = [frame for traceback in traced for frame in traceback.frames]
         own = [f for f in frames if not any(part in f.file_name for part in _LIBRARIES)]
         place = f" ({own[0].file_name.rsplit('/', 1)[-1]}:{own[0].line_num})" if own else ""
         return f"{self.name!r}{place}"
@@ -91,6 +95,7 @@ class _Writer:
         self.shapes: dict[int, jax.ShapeDtypeStruct] = {}
         self.constants: dict[int, Any] = {}
         self.operations: list[Operation] = []
+        self.callers: list[Any] = []
 
     def new(self, aval: Any) -> int:
         number = len(self.shapes)
@@ -116,13 +121,14 @@ class _Writer:
         return iter([number(atom) for atom in jaxpr.outvars])
 
     def _write(self, equation: Any, reads: tuple[int, ...]) -> Sequence[int]:
-        if equation.primitive.name == "scan" and equation.params["length"] <= LONGEST:
-            return self._unroll(equation.params, reads)
-        if equation.primitive.name not in CONTROL and (inner := _called(equation)):
-            return list(self.inline(*inner, reads))
+        self.callers.append(equation.source_info)
+        made = self._opened(equation, reads)
+        sources = tuple(self.callers[::-1])
+        self.callers.pop()
+        if made is not None:
+            return made
         makes = tuple(self.new(var.aval) for var in equation.outvars)
-        parts = equation.primitive, equation.params, reads, makes, equation.source_info
-        operation = Operation(*parts)
+        operation = Operation(equation.primitive, equation.params, reads, makes, sources)
         if all(i in self.constants for i in reads):
             with jax.ensure_compile_time_eval():
                 values = bind(operation, [self.constants[i] for i in reads])
@@ -130,6 +136,14 @@ class _Writer:
         else:
             self.operations.append(operation)
         return makes
+
+    def _opened(self, equation: Any, reads: tuple[int, ...]) -> Sequence[int] | None:
+        """What a call makes, once the operations inside are written; `None` if it is none."""
+        if equation.primitive.name == "scan" and equation.params["length"] <= LONGEST:
+            return self._unroll(equation.params, reads)
+        if equation.primitive.name not in CONTROL and (inner := _called(equation)):
+            return list(self.inline(*inner, reads))
+        return None
 
     def _unroll(self, params: dict[str, Any], reads: tuple[int, ...]) -> Sequence[int]:
         """The steps of a scan, one after the other."""

@@ -97,7 +97,7 @@ class Network:
         others = dict(self.others)
         return [name for name in self.names if name not in others]
 
-    def __call__(self, stored: Mapping[str, Any], x: Array) -> Array:
+    def __call__(self, stored: Mapping[str, Any], x: Any) -> Any:
         return self.apply(self.params(stored), x)
 
     def params(self, stored: Mapping[str, Any]) -> PyTree:
@@ -123,7 +123,7 @@ class Network:
         """The operations, for arrays of these shapes and an input like `x`; see `unstack`."""
         names = [name for name, *_ in arrays]
 
-        def function(*inputs: Array) -> Array:
+        def function(*inputs: Any) -> Any:
             *weights, x = inputs
             return self(dict(zip(names, weights, strict=True)), x)
 
