@@ -14,6 +14,7 @@ from wfm.weights import (
     AsTrained,
     Canonical,
     Group,
+    PositiveScaling,
     WeightSpec,
     cnn,
     in_chunks,

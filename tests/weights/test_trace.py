@@ -9,7 +9,23 @@ from jax.flatten_util import ravel_pytree
 from tests.weights.traced import FUNCTIONS, say
 from wfm.weights import Canonical, trace
 
+OFTEN = (
+    "relu",
+    "gated",
+    "scan over layers",
+    "batch norm",
+    "depthwise",
+    "heads",
+    "a constant varies",
+)
 functions = pytest.mark.parametrize("case", FUNCTIONS.values(), ids=FUNCTIONS)
+compiled = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, id=n, marks=() if n in OFTEN else pytest.mark.slow)
+        for n, c in FUNCTIONS.items()
+    ],
+)
 
 
 def traced(case):
@@ -25,7 +41,7 @@ def test_labels(case):
     assert say(traced(case)) == (case.labels, case.groups, case.powers)
 
 
-@functions
+@compiled
 def test_symmetries_keep_the_outputs(case):
     spec = traced(case)
     weights = stacked(spec.from_params(case.weights()))
@@ -48,7 +64,7 @@ def test_parameters_come_back(case):
     assert all((back[n] == params[n]).all() for n in params)
 
 
-@functions
+@compiled
 def test_canonical_forms_keep_the_function(case):
     spec = traced(case)
     if not case.logits:
@@ -70,7 +86,7 @@ def test_canonical_forms_keep_the_function(case):
         np.testing.assert_allclose(again[name], point[name], rtol=1e-4, atol=1e-4)
 
 
-@functions
+@compiled
 def test_no_rescaling_is_missing(case):
     """The factors along axes that keep the outputs, counted by the derivative, in float64."""
     spec = traced(case)

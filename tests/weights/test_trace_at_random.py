@@ -94,12 +94,12 @@ def check(seed):
 
 def test_networks_drawn_at_random():
     with jax.numpy_rank_promotion("allow"):
-        free = [check(seed) for seed in range(25)]
-    assert sum(n > 0 for n in free) > 10  # or nothing was tried
+        free = [check(seed) for seed in range(8)]
+    assert sum(n > 0 for n in free) > 2  # or nothing was tried
 
 
 @pytest.mark.slow
 def test_many_networks_drawn_at_random():
     with jax.numpy_rank_promotion("allow"):
-        for seed in range(25, 300):
+        for seed in range(8, 120):
             check(seed)

@@ -153,6 +153,7 @@ def test_neurons_say_something(name):
 PERMUTED = {n: c for n, c in FUNCTIONS.items() if c.logits}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PERMUTED.values(), ids=PERMUTED)
 def test_planted_permutations_are_undone(case):
     spec = trace(case.apply, case.weights(), case.inputs()[0])
