@@ -38,7 +38,7 @@ from wfm.command.sample import add_steps, draw
 from wfm.errors import UserError
 from wfm.evaluation import Nearest, barriers, evaluate, mean_over_pairs, median_ratio, probabilities
 from wfm.tasks import Split, accuracy, load_task
-from wfm.weights import AsTrained, WeightForm, Weights, WeightSpec, barycentre
+from wfm.weights import AsTrained, WeightForm, Weights, barycentre
 from wfm.zoo import WeightSet
 
 AVERAGED, PAIRED = 32, 8  # the largest numbers of networks averaged, and compared in pairs
@@ -65,16 +65,14 @@ def run(options: argparse.Namespace) -> None:
     task = load_task(options.task, options.split)
     known, judged, name = _judged(options)
     test = Split(known.inputs_of(task.test.x), task.test.y)
-    rows = []
     if options.against is None:
-        rows.append(_row(name, known.spec, judged, test))
-    else:
-        zoo = read_zoo(options.against, options, known).networks
-        form = form_for(known.spec, zoo.weights)
-        novelty = _novelty(form, zoo, judged)
-        rows.append(_row(Path(options.against).name, known.spec, zoo.last().weights, test))
-        rows.append(_row(name, known.spec, judged, test) | {"novelty": f"{novelty:.3f}"})
-    print(table(rows))
+        print(table([_row(name, form_for(known.spec, judged), judged, test)]))
+        return
+    zoo = read_zoo(options.against, options, known).networks
+    form = form_for(known.spec, zoo.weights)
+    novelty = {"novelty": f"{_novelty(form, zoo, judged):.3f}"}
+    of_zoo = _row(Path(options.against).name, form, zoo.last().weights, test)
+    print(table([of_zoo, _row(name, form, judged, test) | novelty]))
 
 
 def _judged(options: Any) -> tuple[Network, Weights, str]:
@@ -90,23 +88,23 @@ def _judged(options: Any) -> tuple[Network, Weights, str]:
     return known, weights, Path(options.path).name
 
 
-def _row(name: str, spec: WeightSpec, weights: Weights, test: Split) -> dict[str, str]:
+def _row(name: str, form: WeightForm, weights: Weights, test: Split) -> dict[str, str]:
+    spec = form.network
     figures = {n: np.asarray(a) for n, a in evaluate(spec, weights, test).items()}
     few = first_rows(weights, AVERAGED)
     average = accuracy(jnp.log(probabilities(spec, few, test.x).mean(0)), test.y)
     row = {"networks": name, "number": str(len(figures["loss"]))}
     row |= {n: f"{a.mean():.3f} ± {a.std():.3f}" for n, a in figures.items()}
-    return row | {"average": f"{float(average):.3f}"} | _barriers(spec, weights, test)
+    return row | {"average": f"{float(average):.3f}"} | _barriers(form, weights, test)
 
 
-def _barriers(spec: WeightSpec, weights: Weights, test: Split) -> dict[str, str]:
+def _barriers(form: WeightForm, weights: Weights, test: Split) -> dict[str, str]:
     """Mean loss barriers between pairs of networks, as they are and aligned."""
     few = first_rows(weights, PAIRED)
     if len(next(iter(few.values()))) < 2:
         return {}
-    found = {"barrier": few}
+    spec, found = form.network, {"barrier": few}
     if spec.permutable:
-        form = AsTrained(spec)
         found["aligned"] = permuted(spec, aligned(form, few).permutations, few)
     flat = AsTrained(spec).manifold()
     means = {n: mean_over_pairs(barriers(spec, flat, w, test))["mean"] for n, w in found.items()}
