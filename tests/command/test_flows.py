@@ -73,7 +73,7 @@ def test_copies_of_the_zoo_are_not_new(wfm, tmp_path):
         *("evaluate", tmp_path / "zoo.npz", "--network", "mlp:4,5,3", "--task", "iris"),
         *("--against", tmp_path / "zoo.npz"),
     )
-    assert float(rows(said)["zoo.npz"].get("novelty", "nan")) == pytest.approx(0, abs=1e-3)
+    assert float(rows(said)["zoo.npz"].get("novelty", "nan")) == pytest.approx(0, abs=1e-2)
 
 
 def test_nothing_remains_of_a_refused_run(refused, tmp_path):
@@ -88,17 +88,17 @@ def test_nothing_remains_of_a_refused_run(refused, tmp_path):
 
 def dead(weights):
     """Networks with a neuron that nothing enters and that still passes on a constant."""
-    weights["dense1.kernel"][1, :, 2] = 0
+    weights["dense1.kernel"][1, :, 2], weights["dense1.bias"][1, 2] = 0, 1
     return weights
 
 
 @pytest.mark.slow
-def test_networks_without_a_canonical_form_are_learned_as_trained(wfm, tmp_path, capsys):
+def test_networks_without_a_canonical_form_are_learned_as_trained(wfm, tmp_path):
     write_arrays(tmp_path / "zoo.npz", dead(drawn(6, IRIS)), "npz")
     flow = tmp_path / "flow.zip"
     argv = ("learn", tmp_path / "zoo.npz", "--network", "mlp:4,5,3,activation=relu", *SMALL)
     wfm(*argv, "--out", flow)
-    assert about(flow)["form"].startswith("wfm.AsTrained(") or "Canonical" in about(flow)["form"]
+    assert about(flow)["form"].startswith("wfm.AsTrained(")
     wfm("sample", flow, "-n", 2, "--out", tmp_path / "new.npz")
 
 
@@ -173,6 +173,6 @@ def test_from_files_of_pytorch_to_files_of_pytorch(wfm, tmp_path):
         outputs.append(torch_outputs(modules[:1], inputs)[0])
     wfm("convert", new, tmp_path / "own", *network, "--to-layout", "own", "--format", "npz")
     load_networks(tmp_path / "own", IRIS, None, inputs, np.stack(outputs))
-    argv = ("evaluate", flow, "--task", "iris", "-n", 5, "--against", nets, "--layout", NAMES)
+    argv = ("evaluate", flow, "--task", "iris", "-n", 5, "--against", nets)
     assert {"samples of flow.zip", "nets"} == rows(wfm(*argv)).keys()
     assert jax.tree.leaves(about(flow)["reference"])

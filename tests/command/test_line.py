@@ -29,7 +29,10 @@ def test_the_help_of_a_command_has_an_example(command, capsys):
         (["inspect"], "the following arguments are required: path; `wfm inspect --help` tells"),
         (["inspect", "a", "b"], "unrecognized arguments: b"),
         (["sample", "flow.zip", "--out", "x", "-n", "0"], "must be a whole number above 0"),
-        (["sample", "flow.zip", "--out", "x", "--seed", "-1"], "expected one argument"),
+        (
+            ["sample", "flow.zip", "--out", "x", "--seed", "-1"],
+            "must be a whole number up to 4294967295",
+        ),
         (["sample", "flow.zip", "--out", "x", "--format", "onnx"], "invalid choice: 'onnx'"),
         (["sample", "no.zip", "--out", "x"], "there is no no.zip; check the path"),
         (["evaluate", "nets", "--task", "irs"], "unknown task 'irs'; choose one of"),

@@ -102,7 +102,7 @@ def test_a_function_gives_a_traced_network_stored_as_its_parameters(tmp_path, mo
         assert found.spec.permutable and found.input_shape == (4,)
     with pytest.raises(UserError, match="must be a function that returns"):
         network("mine_for_wfm.py:wrong")
-    with pytest.raises(UserError, match="line 14: ZeroDivisionError: division by zero"):
+    with pytest.raises(UserError, match="line 15: ZeroDivisionError: division by zero"):
         network("mine_for_wfm.py:fails")
     with pytest.raises(UserError, match="give it by --network"):
         form_of('wfm.Canonical(network, last="euclidean")', None)

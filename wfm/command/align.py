@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from wfm.command.forms import aligned, form_for, permuted
 from wfm.command.options import (
+    OWN,
     add_network,
     add_out,
     add_reading,
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     # Initial weights would have to follow another order for each snapshot.
     networks = dataclasses.replace(zoo.networks, weights=weights, initial=None)
     format = format_for(options.out, options.format)
-    save(networks, options.out, zoo.layout, format, options.layout)
+    save(networks, options.out, zoo.layout, format, options.layout or OWN)
     print(f"variance over networks: {_variance(found.before):.4g} before, ", end="")
     print(f"{_variance(found.points):.4g} aligned (summed over the canonical form)")
 

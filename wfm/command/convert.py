@@ -15,6 +15,7 @@ from pathlib import Path
 from wfm.command.networks import layout
 from wfm.command.options import (
     LAYOUT,
+    OWN,
     add_format,
     add_network,
     add_reading,
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     format = format_for(options.out, options.format)
     if options.network:
         zoo = read_zoo(options.path, options)
-        name = options.to_layout or options.layout
+        name = options.to_layout or options.layout or OWN
         save(zoo.networks, options.out, layout(name, zoo.network), format, name)
         return
     if Path(options.path).is_dir():

@@ -7,7 +7,7 @@ independently trained network about 1. *Average* is the accuracy of the mean pre
 networks. *Barriers* are how much larger the loss is half-way between two networks, before and after
 alignment. Figures are of the task's test split; ± is a standard deviation over networks.
 
-  wfm evaluate flow.zip --task iris --against nets --layout torch
+  wfm evaluate flow.zip --task iris --against nets
   wfm evaluate nets --network mlp:4,8,3 --layout torch --task iris
 """
 
@@ -63,11 +63,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the table."""
     task = load_task(options.task, options.split)
-    known, judged, name = _judged(options)
+    known, judged, name, stored = _judged(options)
     test = Split(known.inputs_of(task.test.x), task.test.y)
     if options.against is None:
         print(table([_row(name, form_for(known.spec, judged), judged, test)]))
         return
+    options.layout = options.layout or stored  # the flow may know that of its zoo
     zoo = read_zoo(options.against, options, known).networks
     form = form_for(known.spec, zoo.weights)
     novelty = {"novelty": f"{_novelty(form, zoo, judged):.3f}"}
@@ -75,17 +76,18 @@ def run(options: argparse.Namespace) -> None:
     print(table([of_zoo, _row(name, form, judged, test) | novelty]))
 
 
-def _judged(options: Any) -> tuple[Network, Weights, str]:
-    """The networks to judge: what they are, their weights, and what to call them."""
+def _judged(options: Any) -> tuple[Network, Weights, str, str | None]:
+    """The networks to judge: what they are, weights, what to call them, and how they are stored."""
     if is_flow(Path(options.path)) or "://" in options.path:
-        flow, known, form, _ = read_flow(options.path, options.network)
+        flow, known, form, said = read_flow(options.path, options.network)
         drawn = draw(flow, form, options.n, options.seed, options.integrate)
-        return known, jax.tree.map(jnp.asarray, drawn), f"samples of {Path(options.path).name}"
+        name = f"samples of {Path(options.path).name}"
+        return known, jax.tree.map(jnp.asarray, drawn), name, said.get("layout")
     if not options.network:
         raise UserError(f"say by --network what the networks of {options.path} are")
     known = network(options.network)
     weights = read_zoo(options.path, options, known).networks.weights
-    return known, weights, Path(options.path).name
+    return known, weights, Path(options.path).name, options.layout
 
 
 def _row(name: str, form: WeightForm, weights: Weights, test: Split) -> dict[str, str]:

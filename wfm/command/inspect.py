@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from wfm.command.networks import layout, network
-from wfm.command.options import add_network, add_reading
+from wfm.command.options import OWN, add_network, add_reading
 from wfm.command.progress import track
 from wfm.errors import UserError
 from wfm.flows import about
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     found = examine(
         path,
         known and known.spec,
-        known and layout(options.layout, known),
+        known and layout(options.layout or OWN, known),
         key=options.key,
         flat=options.flat,
         ignore=options.ignore,

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     flow, loss = trained(form, found.points, options.steps, options.width, options.seed)
     about = {
         "form": described(form, known),
-        "layout": options.layout if options.layout != "own" else "",
+        "layout": options.layout or "",
         "networks": len(zoo.networks),
         "steps": options.steps,
         "seed": options.seed,

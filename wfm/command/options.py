@@ -13,6 +13,7 @@ from wfm.io import FORMATS, load_networks
 from wfm.weights.layout import Layout
 from wfm.zoo import WeightSet
 
+OWN = "own"
 INPUTS = 8  # random ones, on which labels are verified
 LARGEST_SEED = 2**32 - 1  # JAX silently drops the upper bits of larger ones
 NETWORK = (
@@ -33,7 +34,7 @@ def add_network(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """How files are read."""
-    parser.add_argument("--layout", metavar="LAYOUT", default="own", help=f"{LAYOUT}; default: own")
+    parser.add_argument("--layout", metavar="LAYOUT", help=f"{LAYOUT}; default: {OWN}")
     parser.add_argument("--key", help="the part of each file that is the network, such as ema")
     parser.add_argument("--flat", help="the array that holds networks as vectors")
     parser.add_argument(
@@ -91,7 +92,7 @@ class Zoo(NamedTuple):
 def read_zoo(path: str, options: Any, given: Network | None = None) -> Zoo:
     """The networks at a path, whose labels are verified on random inputs."""
     known = network(options.network) if given is None else given
-    stored = layout(options.layout, known)
+    stored = layout(options.layout or OWN, known)
     inputs = jax.random.normal(jax.random.key(0), (INPUTS, *known.input_shape))
     try:
         networks = load_networks(
