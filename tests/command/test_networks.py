@@ -128,6 +128,12 @@ def test_a_description_that_is_no_form_is_refused(text):
         form_of(text, None)
 
 
+def test_flows_of_releases_say_their_form_as_their_cards_do():
+    text = 'wfm.Canonical(wfm.mlp(784, 10, 10, activation="relu"), last="sphere+scale")'
+    known, form = form_of(text, None)
+    assert known.spec == weights.mlp(784, 10, 10) and form == weights.Canonical(known.spec)
+
+
 def test_calls_are_read_as_data():
     call = calls.read("wfm.weights.lenet5(-1, (2, 'a'), x=True, act=tanh)")
     assert (call.name, call.args) == ("lenet5", (-1, (2, "a")))
