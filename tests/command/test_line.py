@@ -40,6 +40,7 @@ def test_the_help_of_a_command_has_an_example(command, capsys):
         (["align", "no", "--network", "mlp:4,3", "--out", "x"], "there is no no; check the path"),
         (["learn", "no", "--network", "mlp:4,3", "--out", "x"], "there is no no; check the path"),
         (["convert", "no.pt", "x.npz"], "there is no no.pt; check the path"),
+        (["inspect", "a" * 300], "File name too long"),
         (["inspect", "no.pt"], "there is no no.pt; check the path"),
     ],
 )

@@ -52,11 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:  # any other exception is a bug, and keeps its traceback
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
-    except PermissionError as error:
-        print(f"error: {error.filename} may not be read or written", file=sys.stderr)
-        return REFUSED
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # the system refuses a place: no permission, a name too long, …
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return REFUSED
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return STOPPED
