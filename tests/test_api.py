@@ -20,7 +20,8 @@ import wfm
 WFM = Path(wfm.__file__).parent
 LIST = Path(__file__).with_name("public_names.txt")
 MODULES = [f"wfm.{module.name}" for module in pkgutil.iter_modules(wfm.__path__)]
-INTERNAL = {"wfm.artefacts"}  # for wfm alone: it writes and reads classes of wfm only
+# For wfm alone: it writes and reads classes of wfm only. A program: its options are public.
+INTERNAL = {"wfm.artefacts", "wfm.command"}
 PACKAGES = {
     name: importlib.import_module(name)
     for name in MODULES

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib
 import re
 import runpy
 import sys
@@ -71,6 +72,11 @@ def test_everything_that_is_required_is_pinned():
     pinned = {normal(line) for line in pins if line and not line.startswith("#")}
     required = PROJECT["dependencies"] + EXTRAS["experiments"] + EXTRAS["test"]
     assert {normal(r) for r in required} - {"wfm"} <= pinned
+
+
+def test_the_command_is_installed():
+    assert PROJECT["scripts"] == {"wfm": "wfm.command:main"}
+    assert callable(importlib.import_module("wfm.command").main)
 
 
 def test_the_version_and_the_marker_of_types():

@@ -1,0 +1,135 @@
+"""How good networks are, and how new: a table of accuracy, loss, novelty and barriers.
+
+Networks are those in a file or folder, or drawn from a flow. With --against, a zoo of trained ones
+is judged beside them, and *novelty* is the median distance to the nearest of its networks, up to
+permutation and rescaling, over the same median for its held-out trajectories: a copy has 0, an
+independently trained network about 1. *Average* is the accuracy of the mean prediction of up to 32
+networks. *Barriers* are how much larger the loss is half-way between two networks, before and after
+alignment. Figures are of the task's test split; ± is a standard deviation over networks.
+
+  wfm evaluate flow.zip --task iris --against nets
+  wfm evaluate nets --network mlp:4,8,3 --layout torch --task iris
+"""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wfm.batching import first_rows
+from wfm.command.described import read_flow
+from wfm.command.forms import aligned, form_for, permuted
+from wfm.command.inspect import is_flow
+from wfm.command.networks import Network, network
+from wfm.command.options import (
+    add_network,
+    add_reading,
+    add_seed,
+    add_skip_bad,
+    count,
+    read_zoo,
+)
+from wfm.command.progress import say
+from wfm.command.sample import add_steps, draw
+from wfm.errors import UserError
+from wfm.evaluation import Nearest, barriers, evaluate, mean_over_pairs, median_ratio, probabilities
+from wfm.tasks import Split, accuracy, load_task
+from wfm.weights import AsTrained, WeightForm, Weights, barycentre
+from wfm.zoo import WeightSet
+
+AVERAGED, PAIRED = 32, 8  # the largest numbers of networks averaged, and compared in pairs
+HELD_OUT = 0.2  # of the zoo's trajectories, for the unit of novelty
+COLUMNS = ("networks", "number", "accuracy", "loss", "average", "barrier", "aligned", "novelty")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument("path", help="a file or folder of networks, or a flow")
+    parser.add_argument("--task", required=True, help="such as iris, digits, mnist, fashion_mnist")
+    parser.add_argument("--split", type=int, default=0, help="of the task; default: 0")
+    parser.add_argument("--against", metavar="ZOO", help="trained networks to compare with")
+    parser.add_argument("-n", type=count, default=100, help="draws from a flow; default: 100")
+    add_network(parser, required=False)
+    add_reading(parser)
+    add_skip_bad(parser)
+    add_steps(parser)
+    add_seed(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table."""
+    task = load_task(options.task, options.split)
+    known, judged, name, stored = _judged(options)
+    test = Split(known.inputs_of(task.test.x), task.test.y)
+    if options.against is None:
+        print(table([_row(name, form_for(known.spec, judged), judged, test)]))
+        return
+    options.layout = options.layout or stored  # the flow may know that of its zoo
+    zoo = read_zoo(options.against, options, known).networks
+    form = form_for(known.spec, zoo.weights)
+    novelty = {"novelty": f"{_novelty(form, zoo, judged):.3f}"}
+    of_zoo = _row(Path(options.against).name, form, zoo.last().weights, test)
+    print(table([of_zoo, _row(name, form, judged, test) | novelty]))
+
+
+def _judged(options: Any) -> tuple[Network, Weights, str, str | None]:
+    """The networks to judge: what they are, weights, what to call them, and how they are stored."""
+    if is_flow(Path(options.path)) or "://" in options.path:
+        flow, known, form, said = read_flow(options.path, options.network)
+        drawn = draw(flow, form, options.n, options.seed, options.integrate)
+        name = f"samples of {Path(options.path).name}"
+        return known, jax.tree.map(jnp.asarray, drawn), name, said.get("layout")
+    if not options.network:
+        raise UserError(f"say by --network what the networks of {options.path} are")
+    known = network(options.network)
+    weights = read_zoo(options.path, options, known).networks.weights
+    return known, weights, Path(options.path).name, options.layout
+
+
+def _row(name: str, form: WeightForm, weights: Weights, test: Split) -> dict[str, str]:
+    spec = form.network
+    figures = {n: np.asarray(a) for n, a in evaluate(spec, weights, test).items()}
+    few = first_rows(weights, AVERAGED)
+    average = accuracy(jnp.log(probabilities(spec, few, test.x).mean(0)), test.y)
+    row = {"networks": name, "number": str(len(figures["loss"]))}
+    row |= {n: f"{a.mean():.3f} ± {a.std():.3f}" for n, a in figures.items()}
+    return row | {"average": f"{float(average):.3f}"} | _barriers(form, weights, test)
+
+
+def _barriers(form: WeightForm, weights: Weights, test: Split) -> dict[str, str]:
+    """Mean loss barriers between pairs of networks, as they are and aligned."""
+    few = first_rows(weights, PAIRED)
+    if len(next(iter(few.values()))) < 2:
+        return {}
+    spec, found = form.network, {"barrier": few}
+    if spec.permutable:
+        found["aligned"] = permuted(spec, aligned(form, few).permutations, few)
+    flat = AsTrained(spec).manifold()
+    means = {n: mean_over_pairs(barriers(spec, flat, w, test))["mean"] for n, w in found.items()}
+    return {n: f"{mean:.3f}" for n, mean in means.items()}
+
+
+def _novelty(form: WeightForm, zoo: WeightSet, judged: Weights) -> float:
+    """`median_ratio` of distances to the zoo, with those of its held-out part as the unit."""
+    if len(np.unique(zoo.trajectory)) < 2:
+        say("novelty needs two trajectories in the zoo at least")
+        return math.nan
+    share = max(HELD_OUT, 1 / len(np.unique(zoo.trajectory)))
+    seen, unseen = zoo.split(share)
+    reference = barycentre(form.spec, form.encode_all(zoo.last().weights))
+    unit = Nearest(form, reference, seen.weights).distances(unseen.weights)
+    return median_ratio(Nearest(form, reference, zoo.weights).distances(judged), unit)
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Rows as a table, with those columns that any has."""
+    columns = [name for name in COLUMNS if any(name in row for row in rows)]
+    cells = [columns, *([row.get(name, "") for name in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    lines = ["  ".join(f"{c:{w}}" for c, w in zip(line, widths, strict=True)) for line in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
