@@ -75,7 +75,10 @@ class Found:
 
 @dataclasses.dataclass
 class Labels:
-    """The labels, and the site and node of each group. `inner`: see `_inner`."""
+    """The labels, and the site and node of each group.
+
+    `inner`: see `_inner`. `unsaid`: groups that may be rescaled, and no label says how.
+    """
 
     groups: dict[str, Group]
     arrays: dict[str, Axes]
@@ -84,21 +87,27 @@ class Labels:
     sites: dict[str, int]
     nodes: dict[str, int]
     inner: dict[int, int]
+    unsaid: set[str]
 
 
 def label(found: Found, stored: Layout) -> Labels:
     """The labels of all arrays, where `stored` has them with their axes as they are."""
     labeller = _Labeller(found)
-    made = Labels({}, {}, {}, {}, {}, {}, labeller.inner)
+    made = Labels({}, {}, {}, {}, {}, {}, labeller.inner, set())
     for name, parts in found.arrays.items():
         array = [labeller.axis(name, run) for run in labeller.runs(parts)]
         order = _order(array)
         made.arrays[name] = tuple(array[i].names for i in order)
         own, split = stored[name], tuple(a.size for a in array)
         made.layout[name] = Stored(own.name, split, tuple(order), own.joined or own.split, own.part)
-        if powers := labeller.powers([array[i] for i in order]):
+        powers, unsaid = labeller.powers([array[i] for i in order])
+        made.unsaid |= unsaid
+        if powers:
             made.powers[name] = powers
-    made.groups = labeller.groups(made.arrays.values())
+    made.groups = {
+        name: dataclasses.replace(group, scaling=NO_SCALING) if name in made.unsaid else group
+        for name, group in labeller.groups(made.arrays.values()).items()
+    }
     made.sites = {name: site for site, name in labeller.names.items()}
     made.nodes = labeller.nodes
     return made
@@ -279,8 +288,12 @@ class _Labeller:
         self.others[part.node], self.nodes[name] = name, part.node
         return name
 
-    def powers(self, axes: Sequence[_Axis]) -> dict[str, int]:
-        """The powers that differ from those that the labels alone say."""
+    def powers(self, axes: Sequence[_Axis]) -> tuple[dict[str, int], set[str]]:
+        """The powers that differ from those that the labels alone say.
+
+        Also the groups for which this is not enough: an array has one power for all its axes over a
+        group.
+        """
         ends = [(g, p) for axis in axes for g, p in axis.powers.items()]
         usual = [-1] * (len(ends) - 1) + [1] if ends else []
         found: dict[str, int] = {}
@@ -288,7 +301,11 @@ class _Labeller:
             free = self._scaling(group) != NO_SCALING
             if power != expected and (free or power == 0):
                 found[group] = power
-        return found
+        said = [
+            found.get(group, expected) for (group, _), expected in zip(ends, usual, strict=True)
+        ]
+        wrong = {group for (group, power), p in zip(ends, said, strict=True) if p != power}
+        return found, {group for group in wrong if self._scaling(group) != NO_SCALING}
 
     def _scaling(self, group: str) -> Scaling:
         site = next((s for s, name in self.names.items() if name == group), None)

@@ -31,7 +31,7 @@ def left(runs: Runs, found: Found, labels: Labels) -> tuple[str, ...]:
 def _seen(found: Found, labels: Labels) -> list[str]:
     said: dict[str, list[str]] = {}
     outer = {node: name for name, node in labels.nodes.items()}
-    labelled = set(labels.sites.values())
+    labelled = {site for name, site in labels.sites.items() if name not in labels.unsaid}
     free = {site.number for site in found.sites if site.sizes or site.signs or not site.whole}
     halves = {site.number for site in found.sites if not site.whole}
     for name, parts in found.arrays.items():
