@@ -51,6 +51,11 @@ class WeightSpec:
     one input `x`, the outputs of the neurons of each group except the inputs: arrays whose last
     axis runs over the group. It must not depend on group sizes.
 
+    An axis may run over several groups of one order: a depthwise kernel `(3, 3, ("c1", "c2"))`
+    leaves `c1` and enters `c2`. When a group is rescaled, arrays that enter it are multiplied by
+    its factors, and those that leave it divided; `powers` says where another power is due, as in
+    `{"keys.kernel": {"scores": -1}}`. `left`: symmetries that the labels do not say, in words.
+
     Specs are values: they are equal if their groups, arrays and `activations` are equal and in the
     same order, so that compiled functions recognise them. A plain function is equal only to itself;
     if two calls should make equal specs, give a callable with equality, such as a frozen dataclass.
