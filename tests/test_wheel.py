@@ -114,7 +114,7 @@ def python(built, tmp_path_factory):
 
 def test_the_example_of_the_readme_runs_from_the_wheel(python, tmp_path):
     readme = (ROOT / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    example, of_flax = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     for long, short in SHORTER.items():
         assert example.count(long) == 1
         example = example.replace(long, short)
@@ -123,6 +123,8 @@ def test_the_example_of_the_readme_runs_from_the_wheel(python, tmp_path):
     assert version == PROJECT["version"]
     assert Path(place).is_relative_to(python.parent.parent) and ROOT not in Path(place).parents
     assert float(run(python, "-I", "-c", example, cwd=tmp_path)) > 0
+    said = run(python, "-I", "-c", f"import jax, wfm\n{of_flax}", cwd=tmp_path)
+    assert "8 neurons: in any order, times any positive number" in said
 
 
 def test_the_wheel_alone_has_neither_experiments_nor_tests(python, tmp_path):
