@@ -37,7 +37,7 @@ def read(text: str) -> Call:
     """
     try:
         if len(text) > LONGEST:
-            raise ValueError
+            raise SyntaxError
         found = _value(ast.parse(text, mode="eval").body)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         found = None
@@ -60,5 +60,5 @@ def _last_name(node: ast.expr) -> str:
         _last_name(node.value)  # which must be a name as well
         return node.attr
     if not isinstance(node, ast.Name):
-        raise ValueError
+        raise SyntaxError
     return node.id
