@@ -152,8 +152,6 @@ class Runs:
                     Factor(node, scale, frozenset(u for u, n in scale.items() if n % 2))
                     for node, scale in zip(parts, scales, strict=True)
                 ]
-                if isinstance(run.scales, Sites):
-                    factors = [Factor(f.node, f.log) for f in factors]
                 axes.append(Axis(shape[i], tuple(factors)))
             values[number] = Value(tuple(axes))
         axes = []

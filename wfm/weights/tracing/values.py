@@ -1,7 +1,7 @@
 """What is known of a value: which neurons its axes run over, and how they rescale it."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
@@ -40,8 +40,9 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-    """`signal`: whether it depends on the input. `rectified`: whether it is never below 0, and 0
+    """What is known of one value of the program.
 
+    `signal`: whether it depends on the input. `rectified`: whether it is never below 0, and 0
     where what it was made from is not positive, as after ReLU.
     """
 
@@ -57,6 +58,11 @@ class Value:
     @property
     def factors(self) -> list[Factor]:
         return [f for axis in self.axes for f in axis.factors or ()]
+
+    def with_factors(self, act: Callable[[Factor], Factor]) -> "Value":
+        """The value with `act` on each of its factors."""
+        axes = (Axis(a.size, a.factors and tuple(map(act, a.factors))) for a in self.axes)
+        return dataclasses.replace(self, axes=tuple(axes))
 
     @property
     def has_no_scale(self) -> bool:
@@ -236,11 +242,7 @@ class Analysis:
             scaled = {} if log is None else plus(NONE, f.log, log)
             return Factor(f.node, scaled, f.sign if sign else frozenset())
 
-        axes = tuple(
-            Axis(a.size, None if a.factors is None else tuple(map(act, a.factors)))
-            for a in value.axes
-        )
-        return Value(axes, value.signal)
+        return Value(value.with_factors(act).axes, value.signal)
 
     def as_value(self, value: Value, which: int) -> Value:
         """A constant with axes: they are fixed where the constant varies along them."""

@@ -56,21 +56,12 @@ def keep_sign(run: Analysis, value: Value, why: str) -> None:
 
 def unsigned(value: Value) -> Value:
     """The value without signs, once they are known to be positive."""
-    axes = tuple(
-        Axis(
-            a.size, a.factors and tuple(dataclasses.replace(f, sign=frozenset()) for f in a.factors)
-        )
-        for a in value.axes
-    )
-    return dataclasses.replace(value, axes=axes)
+    return value.with_factors(lambda f: dataclasses.replace(f, sign=frozenset()))
 
 
 def plain(value: Value) -> Value:
     """The value without factors, such as one that only says true or false."""
-    axes = (
-        Axis(a.size, a.factors and tuple(Factor(f.node) for f in a.factors)) for a in value.axes
-    )
-    return Value(tuple(axes), value.signal)
+    return Value(value.with_factors(lambda f: Factor(f.node)).axes, value.signal)
 
 
 def refuse(run: Analysis, x: Value, log: bool, sign: bool) -> None:
