@@ -2,7 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,14 +30,12 @@ from wfm.training import (
 )
 from wfm.weights import (
     Canonical,
-    Permutation,
     WeightForm,
     Weights,
-    WeightSpec,
     align_all,
     barycentre,
     load_weights,
-    permute,
+    permute_all,
     save_weights,
 )
 from wfm.zoo import WeightSet, train_zoo
@@ -335,12 +333,6 @@ def encode_all(form: WeightForm, weights: Weights) -> Weights:
     """The points of stacked networks; raises `ValueError` if a network has none."""
     form.check(weights)
     return form.encode_all(weights)
-
-
-@partial(jax.jit, static_argnums=0)
-def permute_all(spec: WeightSpec, permutations: Permutation, weights: Weights) -> Weights:
-    """Stacked networks, each permuted by its own permutation."""
-    return jax.vmap(partial(permute, spec))(permutations, weights)
 
 
 class Moments(NamedTuple):

@@ -10,10 +10,10 @@ from experiments.build import matchings
 from experiments.measures.base import Point
 from experiments.plots import heat_maps
 from experiments.records import Figure, Figures
-from experiments.stages import Run, encode_all, permute_all
+from experiments.stages import Run, encode_all
 from wfm.batching import take_rows
 from wfm.evaluation import barriers, mean_over_pairs
-from wfm.weights import Matching, Weights, align_all, barycentre
+from wfm.weights import Matching, Weights, align_all, barycentre, permute_all
 
 TIMES = tuple(k / 10 for k in range(1, 10))  # on the path, for the largest barrier
 PAIRWISE = ("weights", "activations")  # fast enough to align each pair separately

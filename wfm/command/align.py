@@ -13,7 +13,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from wfm.command.forms import aligned, form_for, permuted
+from wfm.command.forms import aligned, form_for
 from wfm.command.options import (
     OWN,
     add_network,
@@ -25,7 +25,7 @@ from wfm.command.options import (
 )
 from wfm.command.saving import format_for, save
 from wfm.errors import UserError
-from wfm.weights import Weights
+from wfm.weights import Weights, permute_all
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     if not spec.permutable:
         raise UserError("this network has no neurons that may be permuted; there is nothing to do")
     found = aligned(form_for(spec, zoo.networks.weights), zoo.networks.weights)
-    weights = permuted(spec, found.permutations, zoo.networks.weights)
+    weights = permute_all(spec, found.permutations, zoo.networks.weights)
     # Initial weights would have to follow another order for each snapshot.
     networks = dataclasses.replace(zoo.networks, weights=weights, initial=None)
     format = format_for(options.out, options.format)

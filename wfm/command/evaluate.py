@@ -22,7 +22,7 @@ import numpy as np
 
 from wfm.batching import first_rows
 from wfm.command.described import read_flow
-from wfm.command.forms import aligned, form_for, permuted
+from wfm.command.forms import aligned, form_for
 from wfm.command.inspect import is_flow
 from wfm.command.networks import Network, network
 from wfm.command.options import (
@@ -38,7 +38,7 @@ from wfm.command.sample import add_steps, draw
 from wfm.errors import UserError
 from wfm.evaluation import Nearest, barriers, evaluate, mean_over_pairs, median_ratio, probabilities
 from wfm.tasks import Split, accuracy, load_task
-from wfm.weights import AsTrained, WeightForm, Weights, barycentre
+from wfm.weights import AsTrained, WeightForm, Weights, barycentre, permute_all
 from wfm.zoo import WeightSet
 
 AVERAGED, PAIRED = 32, 8  # the largest numbers of networks averaged, and compared in pairs
@@ -107,7 +107,7 @@ def _barriers(form: WeightForm, weights: Weights, test: Split) -> dict[str, str]
         return {}
     spec, found = form.network, {"barrier": few}
     if spec.permutable:
-        found["aligned"] = permuted(spec, aligned(form, few).permutations, few)
+        found["aligned"] = permute_all(spec, aligned(form, few).permutations, few)
     flat = AsTrained(spec).manifold()
     means = {n: mean_over_pairs(barriers(spec, flat, w, test))["mean"] for n, w in found.items()}
     return {n: f"{mean:.3f}" for n, mean in means.items()}

@@ -1,10 +1,7 @@
 """The form in which networks are modelled and compared, and their common order."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
-
-import jax
 
 from wfm.command.progress import say
 from wfm.errors import UserError
@@ -17,7 +14,6 @@ from wfm.weights import (
     WeightSpec,
     align_all,
     barycentre,
-    permute,
 )
 
 FORMS: tuple[Callable[[WeightSpec], WeightForm], ...] = (
@@ -64,9 +60,3 @@ def aligned(form: WeightForm, weights: Weights) -> Aligned:
     reference = barycentre(form.spec, before)
     points, permutations = align_all(form.spec, reference, before)
     return Aligned(reference, before, points, permutations)
-
-
-@partial(jax.jit, static_argnums=0)
-def permuted(spec: WeightSpec, permutations: Permutation, weights: Weights) -> Weights:
-    """Stacked networks, each permuted by its own permutation."""
-    return jax.vmap(partial(permute, spec))(permutations, weights)

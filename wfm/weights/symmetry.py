@@ -1,6 +1,7 @@
 """How permutations and rescalings of neurons act on weights, derived from the labels."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,14 @@ def permute(
         return array
 
     return {name: act(name) for name in spec.arrays}
+
+
+@partial(jax.jit, static_argnums=0)
+def permute_all(
+    spec: WeightSpec, permutations: Mapping[str, Int[Array, "..."]], weights: Weights
+) -> Weights:
+    """Stacked networks, each permuted by its own permutation."""
+    return jax.vmap(partial(permute, spec))(permutations, weights)
 
 
 def mix(spec: WeightSpec, matrices: Mapping[str, Float[Array, "n n"]], weights: Weights) -> Weights:
