@@ -3,7 +3,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PINS := pyproject.toml constraints.txt
-STUDIES := demo-settings uci steps steps-mnist path_errors gaussian mnist mnist_ablation transfer
+STUDIES := demo-settings uci steps steps-mnist path_errors gaussian mnist mnist_ablation transfer networks
 # Studies use each other's zoos and flows where their settings are the same.
 STORE := --store=runs/store
 

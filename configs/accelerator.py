@@ -53,7 +53,7 @@ def _preset(task: str, change: dict[str, Any], variant: str, dear: bool = False)
     change["training"] = change["training"] | AT_ONCE
     if variant:
         change |= {part: change[part] | smaller for part, smaller in TINY.items()}
-        change["hidden"] = (4,)
+        change["network"] = "mlp:4"
     at = {"part": "preset", "task": task, "split": change.get("split", 0)}
     return Row(at, change, measures=("preset",), dear=dear)
 

@@ -12,12 +12,15 @@ def small(kind: str = "geometric") -> Any:
     config.devices = 1  # that share the networks of each batch, in training and in sampling
     config.task = "breast_cancer"
     config.split = 1  # which random split; this one is typical (docs/results/quality.md)
-    config.hidden = (16, 16)
-    config.activation = "relu"
+    # Without the sizes of inputs and outputs: mlp:16,16,activation=tanh, lenet5, resnet:depth=8, …
+    # or module:function (docs/extending.md).
+    config.network = "mlp:16,16"
 
     config.zoo = ConfigDict()
-    config.zoo.path = ""  # a zoo from elsewhere, one safetensors file (docs/extending.md)
+    config.zoo.path = ""  # networks trained elsewhere, a file or folder (docs/io.md)
+    config.zoo.layout = "own"  # how they are stored: own, torch, small_cnn_zoo
     config.zoo.networks = 100
+    config.zoo.initial = "normal"  # with prior_std; or he, lecun, glorot, siren
     config.zoo.prior_std = 0.1
     config.zoo.optimizer = "adam"  # or sgd, with momentum 0.9
     config.zoo.learning_rate = 1e-3
@@ -81,7 +84,7 @@ def mnist(kind: str = "geometric") -> Any:
     config = small(kind)
     config.task = "mnist"
     config.split = 0
-    config.hidden = (10,)
+    config.network = "mlp:10"
     config.zoo.update({"networks": 1000, "at_once": 50, "same_batches": True})
     config.zoo.update({"optimizer": "sgd", "learning_rate": 0.05, "rate": "cosine"})
     # Little of a network is then chance, and 32 of them still average to 0.956.

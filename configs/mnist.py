@@ -86,7 +86,7 @@ def _growing() -> Iterator[Row]:
 
 def _layers() -> Iterator[Row]:
     two = {
-        "hidden": (32, 32),
+        "network": "mlp:32,32",
         "zoo": {"networks": 300},
         "field": {"kind": "transformer", "width": 48},
         "training": SLOW,

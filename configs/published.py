@@ -22,7 +22,7 @@ SAMPLING = {"solver": "euler", "steps": 64, "networks": 42}
 BREAST_CANCER: dict[str, Any] = {
     "task": "breast_cancer",
     "split": 1,
-    "hidden": (16, 16),
+    "network": "mlp:16,16",
     "zoo": {
         "networks": 100,
         "at_once": 100,

@@ -32,8 +32,8 @@ from experiments.study import Row, Study
 KINDS = ("Euclidean", "Normalized", "Geometric")
 TASKS: dict[str, dict[str, Any]] = {
     "breast_cancer": {},
-    "wine": {"hidden": (16,), "zoo": {"epochs": 300, "burn_in": 60}},  # an epoch is three steps
-    "digits": {"hidden": (16,)},
+    "wine": {"network": "mlp:16", "zoo": {"epochs": 300, "burn_in": 60}},  # an epoch is three steps
+    "digits": {"network": "mlp:16"},
 }
 # Only aligned neurons have a fixed place to be recognised by.
 WEIGHTS: dict[str, dict[str, Any]] = {

@@ -5,15 +5,17 @@ from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
 from experiments.command import Config, choose
 from experiments.memory import check_memory, least
 from experiments.sampling import Sampling
+from wfm.command.networks import Network, for_task
 from wfm.devices import device_mesh
 from wfm.digest import digest
 from wfm.errors import UserError
@@ -31,7 +33,8 @@ from wfm.flows import (
     X1Prediction,
 )
 from wfm.manifolds import Manifold, Point
-from wfm.tasks import Task, cross_entropy, load_task
+from wfm.priors import Prior
+from wfm.tasks import Split, Task, cross_entropy, load_task
 from wfm.training import Trainer, adam, muon
 from wfm.weights import (
     ActivationMatching,
@@ -46,7 +49,8 @@ from wfm.weights import (
     Weights,
     WeightSpec,
     align,
-    mlp,
+    batch_norms,
+    siren_init,
 )
 from wfm.zoo import Schedule, count_held_out
 
@@ -93,6 +97,27 @@ def _adamw(rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientT
 ZOO_OPTIMIZERS = {"adam": _adamw, "sgd": _sgd}
 # Maps the initial learning rate and the number of steps to a schedule.
 ZOO_RATES = {"constant": lambda rate, steps: rate, "cosine": optax.cosine_decay_schedule}
+
+
+class Drawn(Prior):
+    """Initial weights by a rule that gives no density."""
+
+    network: WeightSpec = eqx.field(static=True)
+    rule: Callable[[WeightSpec, Key[Array, ""]], Weights] = eqx.field(static=True)
+
+    def sample(self, key: Key[Array, ""]) -> Weights:
+        return self.rule(self.network, key)
+
+    def log_prob(self, x: Point) -> Array:
+        raise NotImplementedError("these initial weights have no known density; use normal ones")
+
+
+# How initial weights are drawn; normal ones have a density, and the config's standard deviation.
+STARTS = {
+    "normal": None,
+    **{how: partial(WeightSpec.init, how=how) for how in ("he", "lecun", "glorot")},
+    "siren": siren_init,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +194,7 @@ FIELDS = {
     "pna": FieldKind(partial(_on_graph, PNA), True),
     "mlp": FieldKind(_mlp, False),
 }
+PARTS_OF_TASK = ("train", "validation", "test")
 KEYS = ("initial", "zoo", "prior", "field", "training", "sampling", "novelty")
 
 
@@ -177,11 +203,23 @@ class Data:
 
     def __init__(self, name: str, split: int):
         self.task: Task = load_task(name, split)
+        self._shaped = {self.task.input_shape: self.task}
 
     @cached_property
     def digest(self) -> str:
         """The fingerprint of all inputs and labels."""
         return digest(self.task)
+
+    def shaped(self, network: Network) -> Task:
+        """The task with inputs of the shape that a network takes."""
+        shape = network.inputs_of(self.task.train.x[:1]).shape[1:]
+        if shape not in self._shaped:
+            splits = {part: getattr(self.task, part) for part in PARTS_OF_TASK}
+            self._shaped[shape] = dataclasses.replace(
+                self.task,
+                **{part: Split(network.inputs_of(s.x), s.y) for part, s in splits.items()},
+            )
+        return self._shaped[shape]
 
 
 load_once = lru_cache(maxsize=4)(Data)  # MNIST takes seconds to load, and cells share it
@@ -194,13 +232,7 @@ class Parts:
         self.config = config
         self.mesh = device_mesh(config.devices) if config.devices > 1 else None
         self.data = load_once(config.task, config.split)
-        self.task = self.data.task
-        (d_in,) = self.task.input_shape
-        self.widths = (d_in, *config.hidden, self.task.n_classes)
-        self.network = mlp(*self.widths, activation=config.activation)
-        as_trained = AsTrained(self.network)
-        self.flat, self.initial = as_trained.manifold(), as_trained.prior(config.zoo.prior_std)
-        self.quotient = Canonical(self.network)  # for alignment and distances
+        self._of_network(config)
         self._of_zoo(config.zoo)
         self._of_flow(config.flow)
         self._of_field(config)
@@ -212,7 +244,25 @@ class Parts:
         self.keys: dict[str, Array] = dict(zip(KEYS, drawn, strict=True))
         self.keys["validation"] = jax.random.fold_in(self.keys["training"], 1)
 
+    def _of_network(self, config: Config) -> None:
+        task = self.data.task
+        self.stored = for_task(config.network, task.input_shape, task.n_classes)
+        if batch_norms(self.stored.spec) and not config.zoo.path:
+            raise UserError(
+                f"config.network is {config.network!r}, with BatchNorm, which networks are trained "
+                "without here; add batch_norm=False, or give networks trained elsewhere by zoo.path"
+            )
+        self.known = self.stored.without_batch_norm()
+        self.task, self.network = self.data.shaped(self.known), self.known.spec
+        self.flat = AsTrained(self.network).manifold()
+        own_last_layer = self.network.lead(self.network.output) is not None
+        # For alignment and distances.
+        self.quotient = Canonical(self.network, "sphere+scale" if own_last_layer else "euclidean")
+
     def _of_zoo(self, z: Config) -> None:
+        rule, normal = choose(STARTS, "zoo.initial", z.initial), AsTrained(self.network).prior
+        self.initial = Drawn(self.network, rule) if rule else normal(z.prior_std)
+        jax.eval_shape(self.initial.sample, jax.random.key(0))  # refuses what a rule is not for
         self.schedule = Schedule(z.epochs, z.batch_size, z.burn_in, z.stride, z.same_batches)
         make = choose(ZOO_OPTIMIZERS, "zoo.optimizer", z.optimizer)
         rate = choose(ZOO_RATES, "zoo.rate", z.rate)

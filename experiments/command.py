@@ -11,7 +11,7 @@ from wfm.errors import UserError
 Config = Any  # an ml_collections ConfigDict; type checkers cannot know its attributes
 SEEDS = ("seed", "split")
 MAY_BE_ZERO = (*SEEDS, "burn_in")
-MAY_BE_EMPTY = ("hidden", "widths")  # a network without hidden neurons; no other widths
+MAY_BE_EMPTY = ("widths",)  # no other widths
 LARGEST_SEED = 2**32 - 1  # JAX silently drops the upper bits of larger ones
 LARGEST_COUNT = 2**31 - 1  # counts on devices have 32 bits
 

@@ -60,7 +60,7 @@ def card(study: Study, cell: Cell, run: Run, found: Sequence[Record], sha256: st
         task=c.task,
         name=c.task.replace("_", " "),
         split=c.split,
-        network=f"{'-'.join(map(str, parts.widths))} ({c.activation})",
+        network=parts.known.code,
         weights=f"{parts.network.n_weights:,}",
         trajectories=c.zoo.networks,
         kind=c.flow.kind,

@@ -1,5 +1,6 @@
 """The stages of a run, from zoo to samples; each is found in the store or made there."""
 
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -16,11 +17,14 @@ from experiments.build import KEPT, Parts
 from experiments.command import Config
 from experiments.log import MetricsLog, progress_bar
 from experiments.signals import Stopped, StopSignals
-from experiments.store import Store, file_digest
+from experiments.store import Store, path_digest
 from wfm.batching import take_rows
+from wfm.command.described import described
+from wfm.command.networks import layout
 from wfm.errors import CannotWrite, UserError
 from wfm.fields import functional
 from wfm.flows import Flow, FlowMatching
+from wfm.io import load_networks
 from wfm.priors import Prior, Pushforward
 from wfm.training import (
     Checkpoints,
@@ -29,11 +33,11 @@ from wfm.training import (
     flow_trainer,
 )
 from wfm.weights import (
-    Canonical,
     WeightForm,
     Weights,
     align_all,
     barycentre,
+    fold_batch_norm,
     load_weights,
     permute_all,
     save_weights,
@@ -41,9 +45,11 @@ from wfm.weights import (
 from wfm.zoo import WeightSet, train_zoo
 
 PRIOR_DRAWS = 1000
+VERIFIED = 8  # inputs on which the labels of networks from elsewhere are verified
+LEAST = 1e-3  # standard deviation and size of an array that is the same in all networks
 VALIDATION = 256  # at most so many held-out networks for a checkpoint's loss
 REPORTS_PER_CHECKPOINT = 10
-OF_ZOO = ("task", "split", "hidden", "activation", "seed", "zoo")  # what a zoo depends on
+OF_ZOO = ("task", "split", "network", "seed", "zoo")  # what a zoo depends on
 OF_FLOW = ("flow", "field", "training")
 GROUPS, CHECKPOINTS = "groups", "checkpoints"  # folders from which interrupted stages go on
 
@@ -64,11 +70,11 @@ class Run:
     @cached_property
     def _of_zoo(self) -> dict[str, Any]:
         path = self.config.zoo.path
-        if path and not Path(path).is_file():
+        if path and not Path(path).exists():
             raise UserError(f"there is no zoo at {path}; check config.zoo.path")
         return self._settings(*OF_ZOO) | {
             "data": self.parts.data.digest,
-            "file": file_digest(Path(path)) if path else "",
+            "file": path_digest(Path(path)) if path else "",
         }
 
     @cached_property
@@ -90,12 +96,21 @@ class Run:
 
     @cached_property
     def zoo(self) -> WeightSet:
-        """Trained networks, or those in the file that the config names."""
-        spec, path = self.parts.network, self.config.zoo.path
-        if path:
-            return WeightSet.load(path, spec, self.parts.task.train.x)
+        """Trained networks, or those at the path that the config names, without BatchNorm."""
+        if self.config.zoo.path:
+            return self._read_zoo()
         entry = self.store.get("zoo", self.reads["zoo"], self._make_zoo, GROUPS)
-        return WeightSet.load(entry / "zoo.safetensors", spec)
+        return WeightSet.load(entry / "zoo.safetensors", self.parts.network)
+
+    def _read_zoo(self) -> WeightSet:
+        z, stored = self.config.zoo, self.parts.stored
+        zoo = load_networks(
+            z.path, stored.spec, layout(z.layout, stored), self.parts.task.train.x[:VERIFIED]
+        )
+        if self.parts.known is stored:
+            return zoo
+        fold = jax.jit(jax.vmap(lambda w: fold_batch_norm(stored.spec, w)[1]))
+        return dataclasses.replace(zoo, weights=fold(zoo.weights), initial=None)
 
     def _make_zoo(self, folder: Path) -> None:
         make_zoo(self.parts, folder / GROUPS).save(folder / "zoo.safetensors")
@@ -149,22 +164,23 @@ class Run:
 
     @cached_property
     def trained(self) -> "Trained":
-        """The flow, its objective, and the sizes that both were made for."""
+        """The flow, its objective, and the moments that both were made for."""
         entry = self.store.get("train", self.reads["train"], self._make_flow, CHECKPOINTS)
-        sizes = json.loads((entry / "sizes.json").read_text())
-        matching, unit = make_matching(self.parts, sizes)
+        read = json.loads((entry / "moments.json").read_text())
+        found = {name: Moments(*each) for name, each in read.items()}
+        matching, unit = make_matching(self.parts, found)
         bind, like = functional(make_field(self.parts, matching, unit))
         field = bind(_read_tree(entry / "parameters.safetensors", like))
-        return Trained(matching, matching.flow(field), sizes)
+        return Trained(matching, matching.flow(field), found)
 
     def _make_flow(self, folder: Path) -> None:
         points, unseen = self.data(self.seen), self.data(self.held_out)
         ends = points[1] if self.parts.pairing.from_initial else points
-        sizes = {name: m.size for name, m in moments(ends).items()}
-        matching, unit = make_matching(self.parts, sizes)
+        found = moments(ends)
+        matching, unit = make_matching(self.parts, found)
         module = make_field(self.parts, matching, unit)
         state = train(self.parts, folder, matching, module, points, unseen)
-        (folder / "sizes.json").write_text(json.dumps(sizes))
+        (folder / "moments.json").write_text(json.dumps(found))
         _save_tree(folder / "parameters.safetensors", state.ema)
         self._export(matching.flow(functional(module)[0](state.ema)), folder / "flow")
 
@@ -181,7 +197,10 @@ class Run:
     def about(self) -> dict[str, Any]:
         """What belongs to the flow; `form` is the code that makes the form of its points."""
         about = json.loads(json.dumps(self._settings("task", "split", "sampling")))
-        return about | {"form": form_code(self.parts), "reference": self.reference}
+        return about | {
+            "form": described(self.parts.form, self.parts.known),
+            "reference": self.reference,
+        }
 
     @cached_property
     def samples(self) -> Weights:
@@ -198,13 +217,16 @@ class Run:
                 save_weights(folder / "trajectories" / f"{number:04}.safetensors", networks)
 
 
-def form_code(parts: Parts) -> str:
-    """The call that makes the form of a config's points."""
-    c = parts.config
-    widths = ", ".join(map(str, parts.widths))
-    network = f'wfm.mlp({widths}, activation="{c.activation}")'
-    canonical = f'wfm.Canonical({network}, last="{c.flow.last_layer}")'
-    return canonical if isinstance(parts.form, Canonical) else f"wfm.AsTrained({network})"
+class Moments(NamedTuple):
+    """Mean, standard deviation and root mean square of all entries of one array."""
+
+    mean: float
+    std: float
+    size: float
+
+    def times(self, factor: float) -> "Moments":
+        """The moments of entries multiplied by a number."""
+        return Moments(*(factor * moment for moment in self))
 
 
 class Trained(NamedTuple):
@@ -212,7 +234,7 @@ class Trained(NamedTuple):
 
     matching: FlowMatching
     flow: Flow
-    sizes: dict[str, float]  # of the entries of each array that the flow learned from
+    moments: dict[str, Moments]  # of each array that the flow learned from
 
 
 def make_zoo(parts: Parts, folder: Path | None = None) -> WeightSet:
@@ -234,7 +256,7 @@ def make_zoo(parts: Parts, folder: Path | None = None) -> WeightSet:
         )
 
 
-def initial_moments(parts: Parts) -> dict[str, "Moments"]:
+def initial_moments(parts: Parts) -> dict[str, Moments]:
     """Moments of the points of many untrained networks."""
     return moments(encode_all(parts.form, untrained(parts, parts.keys["prior"], PRIOR_DRAWS)))
 
@@ -244,12 +266,14 @@ def untrained(parts: Parts, key: Key[Array, ""], n: int) -> Weights:
     return jax.jit(jax.vmap(parts.initial.sample))(jax.random.split(key, n))
 
 
-def make_matching(parts: Parts, data: dict[str, float]) -> tuple[FlowMatching, dict[str, float]]:
-    """The objective for points whose entries have typical sizes `data`, and the field's units."""
-    prior = initial_moments(parts)
+def make_matching(parts: Parts, data: dict[str, Moments]) -> tuple[FlowMatching, dict[str, float]]:
+    """The objective for points whose arrays have moments `data`, and the field's units."""
+    # Arrays that begin alike in all networks, such as biases at 0, tell nothing of their spread.
+    prior = {n: m if m.std else data[n] for n, m in initial_moments(parts).items()}
     manifold = parts.form.manifold()
     # The field sees both ends of the path, and velocities are as large as both together.
-    size = {name: ((data[name] ** 2 + prior[name].size ** 2) / 2) ** 0.5 for name in data}
+    size = {n: ((m.size**2 + prior[n].size ** 2) / 2) ** 0.5 for n, m in data.items()}
+    size = {n: max(s, LEAST) for n, s in size.items()}
     dims = {name: factor.dim for name, factor in manifold.factors.items()}
     matching = FlowMatching(
         parts.kind.space(manifold),
@@ -264,10 +288,10 @@ def make_matching(parts: Parts, data: dict[str, float]) -> tuple[FlowMatching, d
     return matching, size
 
 
-def _prior(parts: Parts, initial: dict[str, "Moments"]) -> Prior:
-    """Encoded initial weights if paths start there; else uses their moments in flat parts."""
+def _prior(parts: Parts, initial: dict[str, Moments]) -> Prior:
+    """Encoded initial weights if paths start there; else uses the moments in flat parts."""
     if not parts.pairing.from_initial:
-        std = {name: m.std for name, m in initial.items()}
+        std = {name: max(m.std, LEAST) for name, m in initial.items()}
         return parts.form.prior(std, {name: m.mean for name, m in initial.items()})
     return Pushforward(parts.initial, parts.form.encode)
 
@@ -333,14 +357,6 @@ def encode_all(form: WeightForm, weights: Weights) -> Weights:
     """The points of stacked networks; raises `ValueError` if a network has none."""
     form.check(weights)
     return form.encode_all(weights)
-
-
-class Moments(NamedTuple):
-    """Mean, standard deviation and root mean square of all entries of one array."""
-
-    mean: float
-    std: float
-    size: float
 
 
 def moments(points: Weights) -> dict[str, Moments]:

@@ -178,6 +178,14 @@ def file_digest(path: Path) -> str:
     return found.hexdigest()
 
 
+def path_digest(path: Path) -> str:
+    """SHA-256 of a file, or of all files of a folder with their names."""
+    if path.is_file():
+        return file_digest(path)
+    text = json.dumps(_digests(path, set()))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _digest(path: Path) -> str | None:
     return file_digest(path) if path.is_file() else None
 

@@ -36,7 +36,7 @@ FLOORS = {
     "wfm.evaluation": 4,
     "wfm.io": 5,
     "wfm": 5,  # wfm/__init__.pyi, which collects the public names
-    "wfm.command": 6,  # the program of this name; nothing imports it
+    "wfm.command": 6,  # the program of this name; experiments read networks as it does
     "experiments": 6,
     "configs": 6,
 }

@@ -31,6 +31,7 @@ MEASURES: dict[str, Measure] = {
     "averages": Measure(pictures.averages, "sample", ("averages",), together.check),
     "filters": Measure(pictures.filters, "sample"),
     "barriers": Measure(barriers.points, "zoo"),
+    "barriers_of_sets": Measure(barriers.of_sets, "sample"),
     "barrier_maps": Measure(barriers.maps, "zoo"),
     "steps": Measure(steps.points, "train", ("sampling", "steps"), steps.check),
     "path_errors": Measure(path_errors.points, "sample", ("times",), path_errors.check),

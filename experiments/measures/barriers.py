@@ -8,15 +8,17 @@ from jaxtyping import Array
 
 from experiments.build import matchings
 from experiments.measures.base import Point
+from experiments.measures.quality import sets_of
 from experiments.plots import heat_maps
 from experiments.records import Figure, Figures
 from experiments.stages import Run, encode_all
-from wfm.batching import take_rows
-from wfm.evaluation import barriers, mean_over_pairs
+from wfm.batching import first_rows, take_rows
+from wfm.evaluation import aligned_barriers, barriers, mean_over_pairs
 from wfm.weights import Matching, Weights, align_all, barycentre, permute_all
 
 TIMES = tuple(k / 10 for k in range(1, 10))  # on the path, for the largest barrier
 PAIRWISE = ("weights", "activations")  # fast enough to align each pair separately
+SETS, PAIRED = ("trained", "samples", "gaussian"), 8  # networks compared, of each set
 SHOWN = ("none", "weights to barycentre", "sinkhorn_mid to barycentre")
 
 
@@ -31,6 +33,19 @@ def points(run: Run) -> Iterator[Point]:
         yield Point({"aligned": name}, partial(_of, run, name))
     for name in PAIRWISE:
         yield Point({"aligned": f"{name}, each pair"}, partial(_of_each_pair, run, name))
+
+
+def of_sets(run: Run) -> Iterator[Point]:
+    """Mean barriers half-way between the first networks of a set, as they are and aligned."""
+
+    def of(name: str, folder: Path) -> Figures:
+        few = first_rows(sets_of(run).of(name), PAIRED)
+        found = aligned_barriers(run.parts.quotient, few, run.parts.task.test)
+        names = {"as they are": "barrier", "aligned": "aligned_barrier"}
+        return {names[way]: Figure(f["mean"], error=f["error"]) for way, f in found.items()}
+
+    for name in SETS:
+        yield Point({"set": name}, partial(of, name))
 
 
 def maps(run: Run) -> Iterator[Point]:

@@ -14,7 +14,7 @@ from experiments.records import Figure, Figures
 from experiments.stages import Run
 from wfm.evaluation import median_ratio, predictions, ratio_error, smallest_disagreement
 
-SETS = ("held out", "samples", "noise", "averages", "crossed")
+SETS = ("held out", "samples", "gaussian", "noise", "averages", "crossed")
 
 
 def points(run: Run) -> Iterator[Point]:

@@ -53,7 +53,7 @@ def step_seconds(run: Run) -> float:
     """Seconds of a training step, after the first ones, which compile."""
     parts, data = run.parts, run.data(run.seen)
     ends = data[1] if parts.pairing.from_initial else data
-    matching, unit = make_matching(parts, {n: m.size for n, m in moments(ends).items()})
+    matching, unit = make_matching(parts, moments(ends))
     field = make_field(parts, matching, unit)
     trainer, _, params = flow_trainer(matching, field, parts.optimizer, **parts.training)
     state = trainer.init(params, parts.keys["training"])

@@ -20,6 +20,7 @@ from wfm.evaluation import (
     averaged_pairs,
     crossed_pairs,
     evaluate,
+    gaussian_networks,
     probabilities,
     with_noise,
 )
@@ -28,7 +29,7 @@ from wfm.weights import Weights, WeightSpec
 from wfm.zoo import Schedule, train_zoo
 
 AVERAGED = 32  # the largest number of networks averaged
-SETS = ("zoo", "trained", "held out", "samples", "noise", "averages", "crossed")
+SETS = ("zoo", "trained", "held out", "samples", "gaussian", "noise", "averages", "crossed")
 
 
 class Sets:
@@ -36,13 +37,18 @@ class Sets:
 
     def __init__(self, run: Run):
         self.run = run
-        noise, self._pairs = jax.random.split(run.parts.keys["novelty"])
+        key = run.parts.keys["novelty"]
+        noise, self._pairs = jax.random.split(key)
+        drawn = jax.random.fold_in(key, 3)
         form = run.parts.quotient
         self.make = {
             "zoo": lambda: run.seen.weights,
             "trained": lambda: run.seen.last().weights,
             "held out": lambda: run.held_out.weights,
             "samples": lambda: run.samples,
+            "gaussian": lambda: gaussian_networks(
+                form, run.reference, run.seen.weights, drawn, run.config.sampling.networks
+            ),
             "noise": lambda: with_noise(self._few, noise),
             "averages": lambda: averaged_pairs(form, self._few, self._pairs),
             "crossed": lambda: crossed_pairs(form, self._few, self._pairs),
@@ -75,12 +81,14 @@ sets_of = lru_cache(maxsize=1)(Sets)  # shared by all measures of a run
 
 
 def points(run: Run) -> Iterator[Point]:
-    """Quality of each set of networks, on test and validation data."""
+    """Quality of each set of networks, on test and validation data, and of their average."""
 
     def of(name: str, folder: Path) -> Figures:
         validation = evaluate(run.parts.network, sets_of(run).of(name), run.parts.task.validation)
         found = sets_of(run).metrics(name) | {f"validation_{m}": v for m, v in validation.items()}
-        return {m: _figure(v) for m, v in found.items()}
+        network, test = run.parts.network, run.parts.task.test
+        mean = average(network, sets_of(run).of(name), test)
+        return {m: _figure(v) for m, v in found.items()} | {"average": mean}
 
     for name in SETS:
         yield Point({"set": name}, partial(of, name))

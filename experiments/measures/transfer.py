@@ -6,6 +6,7 @@ widths are drawn without training again.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, partial
 from typing import Any
@@ -49,12 +50,12 @@ class Lab:
     def __init__(self, run: Run):
         self.run, self.own, self.c = run, run.parts, run.config.transfer
         self.other = self.own.changed(task=self.c.task)
-        if len(run.config.hidden) != 1:
+        if not re.fullmatch(r"mlp:\d+", run.config.network):
             raise UserError(
-                f"config.hidden is {run.config.hidden}; transfer to other widths needs one hidden "
-                "layer"
+                f"config.network is {run.config.network!r}; transfer to other widths needs an MLP "
+                "with one hidden layer, as mlp:16"
             )
-        self.wide = [self.own.changed(hidden=(width,)) for width in self.c.widths]
+        self.wide = [self.own.changed(network=f"mlp:{width}") for width in self.c.widths]
         if self.own.network.groups != self.other.network.groups:
             raise UserError(
                 f"config.transfer.task is {self.c.task!r}, whose inputs or classes are not as many "
@@ -80,7 +81,7 @@ class Lab:
 
         def point(way: str, gradients: int, setting: float, make: Callable[[], Weights]) -> Point:
             """`gradients`: how many of its task each network has used; `setting`: their scale."""
-            at = {"part": part, "way": way, "width": of.config.hidden[0]}
+            at = {"part": part, "way": way, "width": of.network.groups["h1"].size}
             at |= {"gradients": gradients, "setting": setting}
             return Point(at, lambda folder: judge(make()))
 
@@ -171,8 +172,8 @@ class Lab:
         """The trained flow for networks of another width, in units of that width's prior."""
         now, then = initial_moments(wide), initial_moments(self.own)
         trained: Any = self.run.trained
-        sizes = {n: size * now[n].size / then[n].size for n, size in trained.sizes.items()}
-        matching, unit = make_matching(wide, sizes)
+        found = {n: m.times(now[n].size / then[n].size) for n, m in trained.moments.items()}
+        matching, unit = make_matching(wide, found)
         bind, _ = functional(make_field(wide, matching, unit))
         return matching.flow(bind(trained.flow.field.params))
 

@@ -1,5 +1,6 @@
 """`--network` and `--layout`."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -7,7 +8,7 @@ from wfm import weights
 from wfm.command import calls
 from wfm.command.described import described, form_of
 from wfm.command.forms import FORMS
-from wfm.command.networks import KINDS, layout, network
+from wfm.command.networks import KINDS, for_task, layout, network
 from wfm.errors import UserError
 
 TEXTS = {
@@ -40,6 +41,40 @@ def test_a_name_with_sizes_is_the_network_of_that_constructor(text):
         form = make(spec)
         again, same = form_of(described(form, found), None)
         assert again.spec == spec and same == form
+
+
+FOR_TASKS = {
+    ("mlp:16,16", (30,)): weights.mlp(30, 16, 16, 2),
+    ("mlp", (30,)): weights.mlp(30, 2),
+    ("mlp:8,activation=tanh", (30,)): weights.mlp(30, 8, 2, activation="tanh"),
+    ("mlp:8", (4, 4, 2)): weights.mlp(32, 8, 2),
+    ("siren:8", (3,)): weights.siren(3, 8, 2),
+    ("residual_mlp:8,5,blocks=1", (30,)): weights.residual_mlp(30, 8, 5, 2, blocks=1),
+    ("cnn:4,5,kernel=1", (64,)): weights.cnn(1, 4, 5, d_out=2, kernel=1),
+    ("small_cnn:8", (16, 16, 3)): weights.small_cnn(3, 2, 8),
+    ("lenet5:(2,3,5,4)", (256,)): weights.lenet5(16, 1, 2, (2, 3, 5, 4)),
+    ("resnet:8,2", (8, 8, 3)): weights.resnet(8, 2, 3, 2),
+    ("resnet:width=2,batch_norm=False", (64,)): weights.resnet(8, 2, 1, 2, False),
+    ("vit:2,8,blocks=1", (64,)): weights.vit(8, 2, 8, blocks=1, d_out=2),
+}
+
+
+@pytest.mark.parametrize(("text", "shape"), FOR_TASKS)
+def test_a_task_gives_the_sizes_that_are_left_out(text, shape):
+    found = for_task(text, shape, 2)
+    assert found.spec == FOR_TASKS[text, shape]
+    inputs = found.inputs_of(jnp.zeros((2, *shape)))
+    assert found.spec.outputs(found.spec.init(jax.random.key(0)), inputs).shape == (2, 2)
+
+
+def test_every_constructor_may_be_named_for_a_task():
+    assert {text.partition(":")[0] for text, _ in FOR_TASKS} == KINDS.keys()
+
+
+@pytest.mark.parametrize("shape", [(30,), (4, 5, 1)])
+def test_what_is_no_square_image_is_refused(shape):
+    with pytest.raises(UserError, match=r"takes square images, and an input of the task has"):
+        for_task("small_cnn", shape, 2)
 
 
 def test_every_constructor_is_in_the_table():

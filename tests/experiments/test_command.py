@@ -58,17 +58,25 @@ WRONG = [
     ("demo", "sampling.guidance_rate=cosine", "choose one of constant, falling, hill"),
     ("demo", "devices=3", "does not divide among 3 devices; take batch_size 33"),
     ("demo", "devices=9", "9 devices asked for, but JAX sees 8 (cpu); ask for no more"),
-    ("demo", 'hidden=(16,"a")', "is (16, 'a'); each entry must be a whole number"),
-    ("demo", "hidden=(1.5,)", "config.hidden is (1.5,); each entry must be a whole number"),
-    ("demo", "hidden=(16,0)", "config.hidden is (16, 0); each entry must be at least 1"),
-    ("demo", "hidden=(True,)", "each entry must be a whole number"),
-    ("demo", "hidden=16", "config.hidden is 16; write its entries as in '(1, 2)' or '(1,)'"),
+    ("demo", "network=perceptron:3", "there is no network 'perceptron:3'; choose one of mlp"),
+    ("demo", "network=mlp:16,a", "cannot be made; mlp takes *widths"),
+    ("demo", "network=mlp:1.5", "cannot be made; mlp takes *widths"),
+    ("demo", "network=mlp:16,0", "0"),
+    ("demo", "network=mlp:16,activation=step", "unknown activation 'step'"),
+    ("demo", "network=mlp:16,size=3", "cannot be made; mlp takes *widths"),
+    ("demo", "network=lenet5", "takes square images, and an input of the task has the shape (30,)"),
+    ("demo", "network=none.py:net", "there is no none.py"),
+    ("demo", "network=siren:8 zoo.initial=he task=iris zoo.prior_std=x", "must be a number"),
+    ("demo", "zoo.initial=zeros", "choose one of normal, he, lecun, glorot, siren"),
+    ("demo", "zoo.initial=siren", "siren_init is for networks that `siren` made"),
+    ("demo", "task=digits network=resnet:8,4", "add batch_norm=False, or give networks trained"),
+    ("demo", "task=digits network=vit:3", "patches of 3 pixels do not divide images of 8 pixels"),
     ("demo", "seed=99999999999999999999", "it must be at most 4294967295"),
     ("demo", "split=99999999999", "config.split is 99999999999; it must be at most"),
     ("demo", "zoo.epochs=3000000000", "it must be at most 2147483647"),
     (
         "demo",
-        "hidden=(1000000,1000000)",
+        "network=mlp:1000000,1000000",
         "this run needs at least 18,256,621 GB of memory, most of it for the zoo",
     ),
     ("demo", "zoo.networks=2000000000", "most of it for the zoo, and the machine has"),
@@ -174,7 +182,7 @@ def test_help_shows_the_config_that_is_asked_for(capsys):
     text = capsys.readouterr().out
     assert re.search(r"--config\.zoo\.held_out=0\.15 +share of trajectories that the flow", text)
     assert re.search(r"--config\.flow\.kind=euclidean$", text, re.MULTILINE)
-    assert "--config.hidden='(16, 16)'" in text
+    assert "--config.network=mlp:16,16" in text
     with pytest.raises(SystemExit, match="error: there is no study 'none'"):
         program.main(["run", "none", "--help"])
 
@@ -220,10 +228,10 @@ def test_memory_is_counted_from_below():
 
 
 def test_an_override_has_the_type_of_what_it_replaces():
-    study = load("demo").overridden(["flow.sigma=1", "zoo.same_batches=true", "hidden=[3, 4]"])
+    study = load("demo").overridden(["flow.sigma=1", "zoo.same_batches=true", "split=3"])
     assert isinstance(study.base.flow.sigma, float)
     assert study.base.zoo.same_batches is True
-    assert tuple(study.base.hidden) == (3, 4)
+    assert study.base.split == 3
 
 
 @pytest.mark.parametrize("most", [0, 10**9])

@@ -12,13 +12,14 @@ from experiments.stages import Run, encode_all
 from experiments.store import Store
 from tests.experiments.tiny import write_tasks
 from wfm.errors import UserError
-from wfm.weights import load_weights, save_weights
+from wfm.io import save_networks
+from wfm.weights import load_weights, resnet, save_weights, torch_layout
 from wfm.zoo import WeightSet
 
 
 def run(folder, make=small, **changes):
     config = make()
-    config.update({"task": "iris", "hidden": (5,)} if make is small else {})
+    config.update({"task": "iris", "network": "mlp:5"} if make is small else {})
     config.zoo.update({"networks": 8, "held_out": 0.25})
     config.update(changes)
     return Run(config, Store(folder))
@@ -41,8 +42,7 @@ def made(monkeypatch):
 
 SETTINGS = {
     "split": {"split": 3},
-    "hidden": {"hidden": (6,)},
-    "activation": {"activation": "tanh"},
+    "network": {"network": "mlp:5,activation=tanh"},
     "seed": {"seed": 1},
     "zoo": {"zoo": {"networks": 9}},
     "flow": {"flow": {"sigma": 0.5}},
@@ -175,6 +175,22 @@ def test_outside_zoos_are_encoded_without_their_beginning(tmp_path):
         )
 
 
+def test_batch_norm_of_outside_networks_is_folded(tmp_path, images):
+    spec = resnet(8, 2, 1, 2)
+    weights = jax.vmap(spec.init)(jax.random.split(jax.random.key(0), 6))
+    weights |= {n: 0.5 + a**2 for n, a in weights.items() if n.endswith("norm.mean")}
+    save_networks(WeightSet.of(weights), tmp_path / "nets", layout=torch_layout(spec))
+    zoo = {"path": str(tmp_path / "nets"), "layout": "torch", "stride": 1}
+    mine = run(tmp_path, mnist, network="resnet:8,2", zoo=zoo)
+    assert mine.parts.network == resnet(8, 2, 1, 2, batch_norm=False)
+    x = mine.parts.task.test.x[:5]
+    for i in range(6):
+        w = jax.tree.map(lambda a, i=i: a[i], weights)
+        found = mine.parts.network.outputs(mine.zoo.at(i), x)
+        np.testing.assert_allclose(found, spec.outputs(w, x), rtol=1e-4, atol=1e-5)
+    assert mine.zoo.initial is None
+
+
 def test_a_flow_is_never_used_with_an_outside_zoo_that_it_did_not_learn_from(tmp_path):
     file, reads = tmp_path / "zoo.safetensors", []
     for seed in (0, 1):
@@ -186,7 +202,7 @@ def test_a_flow_is_never_used_with_an_outside_zoo_that_it_did_not_learn_from(tmp
 
 def test_what_needs_the_beginning_says_so(tmp_path):
     paired = outside(tmp_path / "none", tmp_path, coupling="trajectory")
-    with pytest.raises(FileNotFoundError, match="no weights at"):
+    with pytest.raises(UserError, match=r"there is no .*none"):
         _ = paired.zoo
     with pytest.raises(UserError, match=r"there is no zoo at .*; check config.zoo.path"):
         _ = paired.reads

@@ -135,7 +135,7 @@ VARIANTS = ("other",)
 
 def get_study(variant=""):
     study = demo()
-    study.base.hidden = (7,) if variant else (5,)
+    study.base.network = "mlp:7" if variant else "mlp:5"
     return study
 '''
 
@@ -143,8 +143,8 @@ def get_study(variant=""):
 def test_a_study_from_elsewhere(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(ELSEWHERE)
-    assert load(str(file)).base.hidden == (5,)
-    assert load(f"{file}:other").base.hidden == (7,)
+    assert load(str(file)).base.network == "mlp:5"
+    assert load(f"{file}:other").base.network == "mlp:7"
     with pytest.raises(UserError, match="has no variant 'nix'; choose one of other"):
         load(f"{file}:nix")
 
@@ -225,7 +225,7 @@ def test_tables_have_all_flows(name, of_task, aligned):
 
 
 def test_the_rows_of_one_zoo_differ_in_their_flow_alone():
-    of_zoo = ("task", "split", "hidden", "activation", "zoo")
+    of_zoo = ("task", "split", "network", "zoo")
     rows = [c for c in load("uci").cells({"task": "wine"}) if "flow" in c.at]
     zoos = {json.dumps({k: c.config.to_dict()[k] for k in of_zoo}, default=list) for c in rows}
     assert len(zoos) == 1

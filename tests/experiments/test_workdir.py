@@ -38,7 +38,7 @@ def test_a_config_that_is_damaged(damage, tmp_path, monkeypatch):
     file.write_bytes(DAMAGES[damage])
     text = open_in(tmp_path, monkeypatch)
     if damage == "of other things":
-        assert "holds a run with another config (different: activation, " in text
+        assert "holds a run with another config (different: devices, " in text
     else:
         assert f"{file} is damaged; delete it" in text
     assert file.read_bytes() == DAMAGES[damage]

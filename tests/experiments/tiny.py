@@ -18,7 +18,7 @@ from wfm.tasks.images import FOLDER
 # A run of the demo as a user would write it.
 SMALL = [
     "--config.task=iris",
-    "--config.hidden=(6,)",
+    "--config.network=mlp:6",
     "--config.zoo.networks=8",
     "--config.zoo.epochs=4",
     "--config.zoo.burn_in=1",
@@ -36,7 +36,7 @@ QUICK = [*SMALL, "--config.field.kind=mlp", "--config.training.optimizer=adam"]
 
 def make_tiny(base, kind="mlp"):
     """Change the config of a study of weights in place."""
-    base.hidden = (3,)
+    base.network = "mlp:3"
     base.zoo.update({"networks": 8, "epochs": 4, "burn_in": 1, "stride": 2, "held_out": 0.25})
     base.zoo.update({"batch_size": 10, "learning_rate": 0.01, "prior_std": 0.5})
     base.field.update({"kind": kind, "width": 8, "depth": 1})

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import itertools
 import math
 import sys
 import traceback
@@ -110,6 +111,41 @@ def network(text: str) -> Network:
         f"there is no network {text!r}; choose one of {', '.join(KINDS)}, with sizes as in "
         "mlp:784,10,10, or give module:function"
     )
+
+
+def for_task(text: str, input_shape: tuple[int, ...], n_classes: int) -> Network:
+    """The network that `text` names, for inputs and classes that it leaves out.
+
+    As in `network`, but without the sizes that a task sets: `mlp:16,16`, `lenet5`, `cnn:8,8` or
+    `resnet:depth=8,width=4`. Images of one number for each pixel may be flat. What
+    `module:function` returns has its own sizes.
+    """
+    name, _, rest = text.partition(":")
+    if name not in KINDS:
+        return network(text)
+    call = calls.read(f"{name}({rest})")
+    parameters = inspect.signature(KINDS[name].make).parameters
+    sizes = _sizes(parameters, input_shape) | {"d_out": n_classes}
+    if "widths" in parameters and parameters["widths"].kind is inspect.Parameter.VAR_POSITIONAL:
+        return of_call(dataclasses.replace(call, args=(sizes["d_in"], *call.args, n_classes)))
+    first = [sizes[key] for key in itertools.takewhile(sizes.__contains__, parameters)]
+    rest_of = {key: sizes[key] for key in list(parameters)[len(first) :] if key in sizes}
+    options = rest_of | call.options
+    return of_call(dataclasses.replace(call, args=(*first, *call.args), options=options))
+
+
+def _sizes(parameters: Mapping[str, Any], input_shape: tuple[int, ...]) -> dict[str, int]:
+    """The sizes of inputs, by the names that constructors have for them."""
+    if "channels_in" not in parameters:
+        return {"d_in": math.prod(input_shape)}
+    side = math.isqrt(math.prod(input_shape))
+    shape = input_shape if len(input_shape) == 3 else (side, side, 1)
+    if math.prod(shape) != math.prod(input_shape) or shape[0] != shape[1]:
+        raise UserError(
+            f"the network takes square images, and an input of the task has the shape {input_shape}"
+            "; choose a task of images, or mlp"
+        )
+    return {"size": shape[0], "channels_in": shape[2]}
 
 
 def of_call(call: Call) -> Network:

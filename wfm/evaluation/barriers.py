@@ -13,7 +13,18 @@ from wfm.errors import UserError
 from wfm.evaluation.finite import finite_rows, only_where, warn_of
 from wfm.manifolds import Manifold
 from wfm.tasks import Split, mean_loss
-from wfm.weights import Matching, Weights, WeightSpec, align_each, in_chunks
+from wfm.weights import (
+    AsTrained,
+    Matching,
+    WeightForm,
+    Weights,
+    WeightSpec,
+    align_all,
+    align_each,
+    barycentre,
+    in_chunks,
+    permute_all,
+)
 
 MIDPOINT = (0.5,)
 CHUNK = 512
@@ -57,6 +68,21 @@ def barriers(
     values = in_chunks(between, (jnp.asarray(first), jnp.asarray(second)), CHUNK)
     upper = jnp.zeros((n, n)).at[first, second].set(values)
     return upper + upper.T + jnp.diag(jnp.where(jnp.isfinite(ends), 0, jnp.nan))
+
+
+def aligned_barriers(
+    form: WeightForm, weights: Weights, split: Split
+) -> dict[str, dict[str, float]]:
+    """`mean_over_pairs` of the barriers half-way on straight lines between stacked networks.
+
+    `"as they are"`, and `"aligned"` to their barycentre in the canonical form.
+    """
+    spec = form.network
+    points = form.encode_all(weights)
+    _, found = align_all(form.spec, barycentre(form.spec, points), points)
+    flat = AsTrained(spec).manifold()
+    ways = {"as they are": weights, "aligned": permute_all(spec, found, weights)}
+    return {way: mean_over_pairs(barriers(spec, flat, w, split)) for way, w in ways.items()}
 
 
 def mean_over_pairs(matrix: Float[Array, "n n"]) -> dict[str, float]:

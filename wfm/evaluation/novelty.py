@@ -2,25 +2,22 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from wfm.batching import take_rows
 from wfm.checks import check_count
-from wfm.draws import normal
 from wfm.evaluation.finite import finite_rows, only_where, warn_of
 from wfm.weights import (
     Matching,
     WeightForm,
     WeightMatching,
     Weights,
-    WeightSpec,
     align,
     align_all,
     in_chunks,
@@ -133,69 +130,6 @@ def _squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[
     """From differences, because a² + b² − 2ab loses all digits where points are close."""
     to_all = lambda x: ((x[None] - b) ** 2).sum(1)  # noqa: E731
     return jax.lax.map(to_all, a)
-
-
-@jax.jit
-def with_noise(weights: Weights, key: Key[Array, ""], scale: ArrayLike = 0.1) -> Weights:
-    """Baseline: stacked networks plus noise of `scale` times the root mean square of each array."""
-    keys = jax.random.split(key, len(weights))
-    return {
-        name: a + scale * jnp.sqrt(jnp.mean(a**2)) * normal(k, a.shape)
-        for k, (name, a) in zip(keys, weights.items(), strict=True)
-    }
-
-
-def averaged_pairs(form: WeightForm, weights: Weights, key: Key[Array, ""]) -> Weights:
-    """Baseline: every stacked network moved half-way to another one that is aligned to it."""
-    manifold = form.manifold()
-    return _of_pairs(form, lambda a, b, _: manifold.geodesic(a, b, 0.5), weights, key)
-
-
-def crossed_pairs(form: WeightForm, weights: Weights, key: Key[Array, ""]) -> Weights:
-    """Baseline: stacked networks whose hidden neurons come at random from them or an aligned one.
-
-    A neuron brings its incoming weights and bias, and its weights to the outputs.
-    """
-    spec, manifold = form.spec, form.manifold()
-
-    def child(a: Weights, b: Weights, key: Key[Array, ""]) -> Weights:
-        keys = jax.random.split(key, len(spec.permutable))
-        coins = {
-            group: jax.random.bernoulli(k, shape=(spec.groups[group].size,))
-            for group, k in zip(spec.permutable, keys, strict=True)
-        }
-        mixed = dict(a)
-        for name in a:
-            owners = [(axis, g) for axis, g in spec.labels(name).items() if g in coins]
-            if owners:
-                axis, group = owners[-1]
-                shape = [-1 if i == axis else 1 for i in range(a[name].ndim)]
-                mixed[name] = jnp.where(coins[group].reshape(shape), a[name], b[name])
-        return manifold.project(mixed)
-
-    return _of_pairs(form, child, weights, key)
-
-
-def _of_pairs(
-    form: WeightForm,
-    child: Callable[[Weights, Weights, Key[Array, ""]], Weights],
-    weights: Weights,
-    key: Key[Array, ""],
-) -> Weights:
-    """One network per stacked network, made from its aligned point and that of another."""
-    n = len(next(iter(weights.values())))
-    partner = (jnp.arange(n) + jax.random.randint(key, (n,), 1, max(n, 2))) % n
-
-    a = form.encode_all(weights)
-    b = _aligned_to(form.spec, a, take_rows(a, partner))
-    keys = jax.random.split(jax.random.fold_in(key, 1), n)
-    return jax.jit(jax.vmap(lambda a, b, key: form.decode(child(a, b, key))))(a, b, keys)
-
-
-@partial(jax.jit, static_argnums=0)
-def _aligned_to(spec: WeightSpec, references: Weights, points: Weights) -> Weights:
-    """Each of the stacked points, aligned to its own reference."""
-    return jax.vmap(partial(align, spec))(references, points)
 
 
 def smallest_disagreement(
