@@ -18,8 +18,8 @@ from experiments.study import Row, Study
 
 MEASURES = ("quality", "novelty", "barriers_of_sets")
 ADAM = {"initial": "he", "optimizer": "adam", "learning_rate": 3e-3, "rate": "cosine"}
-# One network on each core at a time: convolutions of many networks at once are slower there.
-IMAGES = {"networks": 60, "at_once": 2, "same_batches": False, "batch_size": 128}
+# One network at a time: on a CPU, convolutions of several at once are slower.
+IMAGES = {"networks": 60, "at_once": 1, "same_batches": False, "batch_size": 128}
 PROBLEMS: dict[tuple[str, str], dict[str, Any]] = {
     ("ViT", "digits"): {
         "network": "vit:patch=4,width=16,heads=2,blocks=2,hidden=32",
@@ -37,7 +37,6 @@ PROBLEMS: dict[tuple[str, str], dict[str, Any]] = {
 def get_study() -> Study:
     """Every flow over every network."""
     base = mnist()
-    base.devices = 2
     base.zoo.update(ADAM)
     base.field.update({"kind": "transformer", "width": 32})
     base.training.steps = 1000

@@ -71,13 +71,10 @@ def test_a_network_from_its_zoo_to_guided_samples_and_their_density(text, tmp_pa
 
 
 def test_the_study_of_networks_has_all_flows_beside_their_rivals(tmp_path, store):
-    change = {"network": "cnn:2", "zoo": {"stride": 1}}
+    problem = {"network": "CNN", "task": "mnist"}
+    change = {"network": "cnn:2", "task": "mnist", "zoo": {"stride": 1}}
     rows = tuple(
-        Row(
-            {"network": "CNN", "task": "mnist", "flow": kind},
-            change | {"flow": {"kind": kind.lower()}},
-        )
-        for kind in KINDS
+        Row(problem | {"flow": kind}, change | {"flow": {"kind": kind.lower()}}) for kind in KINDS
     )
     found, text = run(of_tiny("networks", rows=rows), tmp_path, store)
     assert "## CNN, mnist" in text
