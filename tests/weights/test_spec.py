@@ -14,6 +14,7 @@ from wfm.weights import (
     AsTrained,
     Canonical,
     Group,
+    LogVariances,
     PositiveScaling,
     WeightSpec,
     cnn,
@@ -57,7 +58,9 @@ MAKERS = {
     "siren": lambda width=8: siren(2, width, 1),
     "AsTrained": lambda width=8: AsTrained(mlp(4, width, 3)),
     "Canonical": lambda width=8: Canonical(mlp(4, width, 3)),
+    "LogVariances": lambda width=2: LogVariances(AsTrained(resnet(8, width))),
     "points": lambda width=8: Canonical(mlp(4, width, 3)).spec,
+    "points with logarithms": lambda width=2: LogVariances(Canonical(resnet(8, width))).spec,
 }
 
 

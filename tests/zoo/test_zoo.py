@@ -9,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
+from tests.weights.traced import DENSE, NORMS
 from wfm.evaluation import evaluate
-from wfm.tasks import cross_entropy, load_task
+from wfm.tasks import Split, Task, cross_entropy, load_task
 from wfm.weights import (
     AsTrained,
     Canonical,
@@ -22,7 +23,9 @@ from wfm.weights import (
     random_permutation,
     random_rescaling,
     rescale,
+    resnet,
     save_weights,
+    trace,
 )
 from wfm.zoo import Schedule, WeightSet, train_zoo
 
@@ -236,6 +239,42 @@ def test_networks_that_cannot_be_trained_or_judged(name):
     if name != "a network that is NaN":  # which can be judged, if not well
         with pytest.raises(ValueError, match=message):
             evaluate(spec, weights, TASK.test)
+
+
+def trained(spec, weights, shape):
+    """Two networks after one step on three random examples."""
+    rng = np.random.default_rng(0)
+    split = Split(rng.normal(size=(3, *shape)).astype("float32"), np.arange(3))
+    two = jax.tree.map(lambda a: jnp.stack([a, a]), weights)
+    schedule = Schedule(epochs=1, batch_size=3, burn_in=0, stride=1)
+    task = Task(split, split, split, 3)
+    return train_zoo(spec, task, two, optax.sgd(0.01), jax.random.key(0), schedule)
+
+
+def test_statistics_of_norms_are_not_learned():
+    spec = resnet(8, 2, 1, 3)
+    named = r"'stem\.norm\.variance' holds the variances of a norm, .* `batch_norm=False`"
+    with pytest.raises(ValueError, match=named):
+        trained(spec, {name: jnp.ones(spec.shape(name)) for name in spec.arrays}, (4, 4, 1))
+
+
+def test_statistics_that_were_found_are_not_learned_and_slopes_are():
+    """By the labels both stay as they are when neurons are rescaled."""
+    norm, slopes = NORMS["batch norm"], DENSE["slope of each neuron"]
+    for apply in (norm.apply, hides_nan):
+        found = trace(apply, norm.weights(), norm.inputs()[0])
+        with pytest.raises(ValueError, match="'v' holds the variances of a norm"):
+            trained(found, found.from_params(norm.weights()), norm.x)
+    found, before = trace(slopes.apply, slopes.weights(), slopes.inputs()[0]), slopes.weights()
+    assert found.holds_variances("s")
+    zoo = trained(found, found.from_params(before), slopes.x)
+    assert (zoo.weights["s"] != before["s"][None]).any()
+
+
+def hides_nan(p, x):
+    """BatchNorm and a ReLU that outputs 0 for NaN."""
+    z = (x @ p["a"] - p["m"]) * jax.lax.rsqrt(p["v"] + 1e-5) * p["g"] + p["b"]
+    return jnp.where(z > 0, z, 0.0) @ p["o"]
 
 
 def test_figures_of_other_networks(zoo):

@@ -6,6 +6,7 @@ from wfm.weights.alignment import align, align_all, align_each, barycentre, cycl
 from wfm.weights.files import load_weights, save_weights
 from wfm.weights.form import AsTrained, Canonical, WeightForm, canonicalize
 from wfm.weights.layout import Layout, Stored, from_stored, to_stored
+from wfm.weights.log_variances import LogVariances
 from wfm.weights.matching import Matching, WeightMatching
 from wfm.weights.networks import (
     ACTIVATIONS,
@@ -67,6 +68,7 @@ __all__ = [
     "Incoming",
     "Layout",
     "LinearScaling",
+    "LogVariances",
     "Matching",
     "MidpointLoss",
     "NoScaling",

@@ -108,7 +108,10 @@ def _encode_all(form: WeightForm, weights: Weights) -> Weights:
 
 @dataclasses.dataclass(frozen=True)
 class AsTrained(WeightForm):
-    """Weights as they are, in flat space."""
+    """Weights as they are, in flat space.
+
+    So are the variances of norms, and a flow may draw negative ones: see `LogVariances`.
+    """
 
     network: WeightSpec
 
@@ -165,6 +168,8 @@ class Canonical(WeightForm):
     the outputs is therefore centred over them, so that it sums to 0. `keep_logits=True` turns this
     off, for networks whose outputs have their own meaning. A single output is never centred.
 
+    Variances of norms stay flat, and a flow may draw negative ones: see `LogVariances`.
+
     `last` says how a classifier's last layer is treated:
 
     - `"sphere"`: kernel and bias are rescaled so that the kernel of C outputs has norm √C, as
@@ -193,7 +198,7 @@ class Canonical(WeightForm):
     def spec(self) -> WeightSpec:  # pyright: ignore[reportIncompatibleMethodOverride]
         extra = {LOG_SCALE: ()} if self._last.keeps_scale else {}
         arrays = dict(self.network.arrays) | extra
-        return dataclasses.replace(self.network, arrays=arrays, activations=_OfPoints(self))
+        return dataclasses.replace(self.network, arrays=arrays, activations=OfPoints(self))
 
     @property
     def _last(self) -> LastLayer:
@@ -328,10 +333,10 @@ class Canonical(WeightForm):
 
 
 @dataclasses.dataclass(frozen=True)
-class _OfPoints:
+class OfPoints:
     """The activations of the networks that a form's points represent."""
 
-    form: Canonical
+    form: WeightForm
 
     def __call__(self, point: Weights, x: Array) -> dict[str, Array]:
         return self.form.network.activations(self.form.decode(point), x)

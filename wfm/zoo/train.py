@@ -99,7 +99,8 @@ def train_zoo(
 
     Unless the schedule says otherwise, every network sees its own order of the examples, reshuffled
     each epoch; a last incomplete batch is dropped. Raises `UserError` if labels of `spec` are
-    wrong, or if a network diverged, naming its trajectory.
+    wrong, if a norm has variances that come from data and are not learned, or if a network
+    diverged, naming its trajectory.
 
     `at_once`: the largest number of networks trained in one computation, by default all. Successive
     groups share a compilation. `folder`: keeps each finished group, and the same call does not
@@ -119,6 +120,7 @@ def train_zoo(
     n = len(next(iter(initial.values())))
     if n < 1:
         raise UserError("no network to train: the initial weights are empty")
+    _check_learned(spec, initial, task.train)
     spec.verify(initial, task.train.x)
     burn_in = schedule.burn_in * schedule.epoch(len(task.train))
     n_snapshots = schedule.snapshots(len(task.train))
@@ -146,6 +148,22 @@ def train_zoo(
     )
     zoo.check(spec)
     return zoo
+
+
+def _check_learned(spec: WeightSpec, initial: Weights, data: Split) -> None:
+    """Raise `UserError` if some weights are variances, which gradients must not change.
+
+    By the labels, slopes of a leaky ReLU look the same, but a root is taken of variances only.
+    """
+    one, x, y = {name: a[0] for name, a in initial.items()}, data.x[:1], data.y[:1]
+    for name in filter(spec.holds_variances, spec.arrays):
+        loss = lambda a, name=name: mean_loss(spec, one | {name: a}, x, y)  # noqa: E731
+        if jnp.isnan(jax.jit(jax.grad(loss))(-jnp.ones_like(one[name]))).any():
+            raise UserError(
+                f"{name!r} holds the variances of a norm, which come from data and are not "
+                "learned by gradients; train the network without BatchNorm, as by "
+                "`batch_norm=False`, or train it elsewhere and load it by `wfm.io`"
+            )
 
 
 def _compiled(run: Callable[..., Weights], data: Split, mesh: Mesh | None) -> Train:
