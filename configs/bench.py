@@ -2,7 +2,7 @@
 
 Command    python -m experiments run bench --workdir=runs/bench
 Hardware   2 CPU cores, 24 GB, nothing else running; torch and geoopt (the extra `bench`)
-Time       21 minutes
+Time       21 to 42 minutes, as busy as the machine is
 Expected   docs/results/bench.md
 """
 

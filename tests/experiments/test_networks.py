@@ -7,29 +7,30 @@ import pytest
 from configs.base import mnist
 from configs.networks import KINDS
 from experiments.build import load_once
-from experiments.measures.barriers import SETS, of_sets
-from experiments.measures.quality import points
+from experiments.measures.barriers import SETS
 from experiments.stages import Run
 from experiments.store import Store
 from experiments.study import Row
 from tests.experiments.tiny import empty, make_tiny, of_tiny, one, run
 from tests.tasks import idx_files
 from wfm.command.networks import KINDS as NETWORKS
+from wfm.evaluation import evaluate
 from wfm.flows import Hutchinson, Integrator
 from wfm.tasks.images import FOLDER
 
 pytestmark = pytest.mark.slow
 
-TEXTS = (
-    "vit:8,4,2,1,3",
-    "resnet:8,2,batch_norm=False",
-    "mlp:3,layer_norm=True",
-    "siren:3",
-    "lenet5:(2,2,3,3)",
-    "small_cnn:2",
-    "residual_mlp:4,3,blocks=1",
-    "cnn:2,2",
-)
+# With the kind of field, which for the first is that of studies; others compile faster.
+TEXTS = {
+    "vit:8,4,2,1,3": "transformer",
+    "resnet:8,2,batch_norm=False": "mlp",
+    "mlp:3,layer_norm=True": "mlp",
+    "siren:3": "mlp",
+    "lenet5:(2,2,3,3)": "mlp",
+    "small_cnn:2": "mlp",
+    "residual_mlp:4,3,blocks=1": "mlp",
+    "cnn:2,2": "mlp",
+}
 INITIAL = {"siren": "siren"}
 
 
@@ -53,18 +54,14 @@ def test_all_networks_are_here():
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_network_from_its_zoo_to_guided_samples_and_their_density(text, tmp_path):
     config = mnist()
-    make_tiny(config, "transformer")
+    make_tiny(config, TEXTS[text])
     start = INITIAL.get(text.partition(":")[0], "he")
     config.update({"network": text, "training": {"steps": 2, "report_every": 2}})
     config.zoo.update({"initial": start, "networks": 6, "stride": 1})
-    config.sampling.update({"networks": 2, "steps": 2, "guidance": 0.1, "solver": "euler"})
+    config.sampling.update({"networks": 2, "steps": 2, "guidance": 0.1})
     mine = Run(config, Store(tmp_path))
-    quality = {p.at["set"]: p.make(tmp_path) for p in points(mine)}
-    for of, figures in quality.items():
-        assert 0 <= figures["accuracy"].value <= 1, of
-        assert np.isfinite([figures["loss"].value, figures["average"]]).all(), of
-    for point in of_sets(mine):
-        assert all(np.isfinite(figure.value) for figure in point.make(tmp_path).values())
+    figures = evaluate(mine.parts.network, mine.samples, mine.parts.task.test)
+    assert np.isfinite(figures["loss"]).all()
     point = mine.parts.form.encode(jax.tree.map(lambda a: a[0], mine.samples))
     how = Integrator(2), Hutchinson(), jax.random.key(0)
     assert np.isfinite(mine.trained.flow.log_prob(point, *how))
