@@ -126,6 +126,7 @@ def in_words(message: str) -> str:
 SAID = {
     "`skip_bad=True`": "--skip-bad",
     "by `examine`": "by `wfm inspect`",
+    "the network and `layout`": "--network and --layout",
     "by `key`": "by --key",
     "by `flat`": "by --flat",
     "choose another folder": "choose another --out",
