@@ -10,8 +10,10 @@ from wfm.command.described import read_flow
 from wfm.errors import UserError
 from wfm.fields import MLPField, functional
 from wfm.flows import Flow
+from wfm.manifolds import Euclidean
 from wfm.weights import AsTrained, Canonical, mlp
 
+FORM = "wfm.AsTrained(wfm.mlp(4, 5, 3))"
 SECONDS = 3.0  # of the processor
 TEXTS = {
     "mlp(1000000, 1000000, 10)": "weights do not fit the network",
@@ -33,9 +35,15 @@ TEXTS = {
 }
 
 
-def flow_of(form, path, /, **about):
-    bind, params = functional(MLPField(jnp.ones(3), width=2, depth=1, rngs=Rngs(0)))
-    Flow(form.manifold(), bind(params), prior=form.prior()).save(path, about)
+def field_of(like):
+    bind, params = functional(MLPField(like, width=2, depth=1, rngs=Rngs(0)))
+    return bind(params)
+
+
+def flow_of(form, path, /, like=None, **about):
+    """A flow in a file; its field is over three numbers, or over points like the one given."""
+    field = field_of(jnp.ones(3) if like is None else like)
+    Flow(form.manifold(), field, prior=form.prior()).save(path, about)
     return str(path)
 
 
@@ -64,23 +72,29 @@ def test_networks_as_large_as_nothing_in_the_file(sizes, tmp_path):
 
 def test_large_networks_are_taken_if_one_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr("wfm.command.described.WEIGHTS", 42)
-    form, about = AsTrained(mlp(4, 5, 3)), {"form": "wfm.AsTrained(wfm.mlp(4, 5, 3))"}
+    form, about = AsTrained(mlp(4, 5, 3)), {"form": FORM}
     held = {name: jnp.zeros(form.spec.shape(name)) for name in form.spec.arrays}
-    path = flow_of(form, tmp_path / "whole.zip", reference=held, **about)
+    path = flow_of(form, tmp_path / "whole.zip", like=held, reference=held, **about)
     assert read_flow(path, None)[2] == form
     assert "holds none as large" in refusal(flow_of(form, tmp_path / "flow.zip", **about))
 
 
 @pytest.mark.usefixtures("as_in_use")
-def test_what_is_stored_with_a_flow_is_looked_at(tmp_path):
-    form = AsTrained(mlp(4, 5, 3))
-    for number, about in enumerate(
-        ({}, {"form": 3}, {"form": "wfm.AsTrained(mlp(4, 5, 3))", "layout": jnp.ones(2)})
-    ):
-        assert "flow" in refusal(flow_of(form, tmp_path / f"flow{number}.zip", **about))
-    bind, params = functional(MLPField(jnp.ones(3), width=2, depth=1, rngs=Rngs(0)))
-    Flow(form.manifold().factors["dense1.bias"], bind(params)).save(tmp_path / "one.zip", about)
-    path = str(tmp_path / "one.zip")
-    assert refusal(path).endswith("layout of its files is no text")
-    Flow(form.manifold().factors["dense1.bias"], bind(params)).save(path, {"form": about["form"]})
-    assert "its points have no arrays by name" in refusal(path)
+@pytest.mark.parametrize(
+    ("about", "what"),
+    [
+        ({}, "does not say of which form its points are"),
+        ({"form": 3}, "does not say of which form its points are"),
+        ({"form": FORM, "layout": 1}, "the layout of its files is no text"),
+        ({"form": FORM}, "its field does not fit its points"),
+    ],
+)
+def test_what_is_stored_with_a_flow_is_looked_at(about, what, tmp_path):
+    assert what in refusal(flow_of(AsTrained(mlp(4, 5, 3)), tmp_path / "flow.zip", **about))
+
+
+@pytest.mark.usefixtures("as_in_use")
+def test_a_flow_over_other_points_is_no_flow_over_networks(tmp_path):
+    path = tmp_path / "flow.zip"
+    Flow(Euclidean((3,)), field_of(jnp.ones(3))).save(path, {"form": FORM})
+    assert "its points have no arrays by name" in refusal(str(path))

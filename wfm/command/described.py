@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from wfm.command import calls
@@ -103,6 +104,7 @@ def read_flow(
             f"{source} claims networks of {form.spec.n_weights:,} weights and holds none as large; "
             "save it with about={'reference': …}, the network that its data were aligned to"
         )
+    _check_field(source, flow, points)
     return flow, known, form, said
 
 
@@ -116,3 +118,17 @@ def _points(source: str, flow: Flow) -> Mapping[str, jax.ShapeDtypeStruct]:
     if not isinstance(points, dict):
         raise UserError(f"{source} is no flow over weights: its points have no arrays by name")
     return points
+
+
+def _check_field(source: str, flow: Flow, points: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    """Refuse a field over other points, as only an altered file has."""
+    shapes, cause = {name: a.shape for name, a in points.items()}, None
+    try:
+        velocity = jax.eval_shape(lambda x: flow.velocity(jnp.zeros(()), x), points)
+        found = jax.tree.map(lambda a: a.shape, velocity)
+    except Exception as error:
+        found, cause = None, error
+    if found != shapes:
+        raise UserError(
+            f"{source} cannot be drawn from: its field does not fit its points"
+        ) from cause
