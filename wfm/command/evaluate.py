@@ -5,8 +5,9 @@ is judged beside them, and *novelty* is the median distance to the nearest of it
 permutation and rescaling, over the same median for its held-out trajectories: a copy has 0, an
 independently trained network about 1. *Average* is the accuracy of the mean prediction of up to 32
 networks. *Barriers* are how much larger the loss is half-way between two networks, before and after
-alignment. Figures are of the task's test split; ± is a standard deviation over networks. --report
-writes them, with histograms, what they mean and how they were made, to one HTML file.
+alignment. Figures are of the task's test split, whose inputs are standardised by its training
+split; ± is a standard deviation over networks. --report writes them, with histograms, what they
+mean and how they were made, to one HTML file.
 
   wfm evaluate flow.zip --task iris --against nets --report report.html
   wfm evaluate nets --network mlp:4,8,3 --layout torch --task iris
@@ -46,6 +47,7 @@ from wfm.weights import AsTrained, WeightForm, Weights, barycentre, permute_all
 from wfm.zoo import WeightSet
 
 AVERAGED, PAIRED = 32, 8  # the largest numbers of networks averaged, and compared in pairs
+TASK = "a data set, such as iris, wine, breast_cancer, digits, mnist or fashion_mnist"
 SPLIT = "which way to divide the data into training and test inputs; default: 0"
 HELD_OUT = 0.2  # of the zoo's trajectories, for the unit of novelty
 OVER = "mean ± standard deviation over networks"
@@ -69,7 +71,7 @@ COLUMNS = {
 def add(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("path", help="a file or folder of networks, or a flow")
-    parser.add_argument("--task", required=True, help="such as iris, digits, mnist, fashion_mnist")
+    parser.add_argument("--task", required=True, help=TASK)
     parser.add_argument("--split", type=int, default=0, help=SPLIT)
     parser.add_argument("--against", metavar="ZOO", help="trained networks to compare with")
     parser.add_argument("-n", type=count, default=100, help="draws from a flow; default: 100")
