@@ -88,6 +88,8 @@ def test_a_wrong_layout_is_named(zoo, refused):
     for path in zoo.glob("[a-e]_*"):
         path.unlink()
     assert "none of the 4 files" in refused("inspect", zoo, "--network", "mlp:4,5,5,3")
+    said = refused("learn", zoo, "--network", "mlp:4,5,5,3", "--out", zoo / "flow.zip")
+    assert "none of its 4 networks can be used" in said and "check --network and --layout" in said
     shutil.rmtree(zoo)
     write_arrays(zoo, {n: a[0] for n, a in networks().items()}, "npz")
     said = refused("inspect", zoo, "--network", "mlp:4,5,6,3")

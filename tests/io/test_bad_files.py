@@ -65,6 +65,16 @@ def test_files_that_cannot_be_used_are_named_with_the_reason(tmp_path):
     assert str(found).count("\n") == 6 + len(said)
 
 
+def test_what_is_wrong_with_all_files_is_said_once(tmp_path):
+    folder = tmp_path / "zoo"
+    folder_of(folder, 12)
+    with pytest.raises(UserError, match="none of its 12 networks can be used") as caught:
+        load_networks(folder, SPEC, skip_bad=True)
+    said = str(caught.value)
+    assert "net_0.pt: its arrays are not those of this layout" in said and "net_1" not in said
+    assert "; and 11 more); check the network and `layout`" in said
+
+
 def test_without_a_network_most_files_say_what_is_usual(tmp_path):
     folder = tmp_path / "zoo"
     folder_of(folder, 12)

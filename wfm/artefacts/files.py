@@ -97,7 +97,9 @@ def _read(place: Path, names: set[str]) -> dict[str, bytes]:
 def _record(files: Mapping[str, bytes], path: Path, name: str) -> dict[str, Any]:
     """The JSON of the artefact, if its format can be read."""
     if path.name not in files:
-        raise UserError(f"there is no saved {name} in {path.parent}: {path.name} is missing")
+        raise UserError(
+            f"there is no saved {name} in {path.parent}: {path.name} is missing; check the path"
+        )
     try:
         record = parse(files[path.name])
         if (number := operator.index(record["format"])) < 1:

@@ -5,14 +5,17 @@ is judged beside them, and *novelty* is the median distance to the nearest of it
 permutation and rescaling, over the same median for its held-out trajectories: a copy has 0, an
 independently trained network about 1. *Average* is the accuracy of the mean prediction of up to 32
 networks. *Barriers* are how much larger the loss is half-way between two networks, before and after
-alignment. Figures are of the task's test split; ± is a standard deviation over networks.
+alignment. Figures are of the task's test split, whose inputs are standardised by its training
+split; ± is a standard deviation over networks. --report writes them, with histograms, what they
+mean and how they were made, to one HTML file.
 
-  wfm evaluate flow.zip --task iris --against nets
+  wfm evaluate flow.zip --task iris --against nets --report report.html
   wfm evaluate nets --network mlp:4,8,3 --layout torch --task iris
 """
 
 import argparse
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from wfm.command.forms import aligned, form_for
 from wfm.command.inspect import is_flow
 from wfm.command.networks import Network, network
 from wfm.command.options import (
+    OWN,
     add_network,
     add_reading,
     add_seed,
@@ -34,6 +38,7 @@ from wfm.command.options import (
     read_zoo,
 )
 from wfm.command.progress import say
+from wfm.command.report import Row, check_report, write_report
 from wfm.command.sample import add_steps, draw
 from wfm.errors import UserError
 from wfm.evaluation import Nearest, barriers, evaluate, mean_over_pairs, median_ratio, probabilities
@@ -42,15 +47,32 @@ from wfm.weights import AsTrained, WeightForm, Weights, barycentre, permute_all
 from wfm.zoo import WeightSet
 
 AVERAGED, PAIRED = 32, 8  # the largest numbers of networks averaged, and compared in pairs
+TASK = "a data set, such as iris, wine, breast_cancer, digits, mnist or fashion_mnist"
+SPLIT = "which way to divide the data into training and test inputs; default: 0"
 HELD_OUT = 0.2  # of the zoo's trajectories, for the unit of novelty
-COLUMNS = ("networks", "number", "accuracy", "loss", "average", "barrier", "aligned", "novelty")
+OVER = "mean ± standard deviation over networks"
+COLUMNS = {
+    "networks": "those judged, below the zoo that they are compared with (the last of each of its "
+    "trajectories)",
+    "number": "how many networks",
+    "accuracy": f"the share of test inputs that get the right class; {OVER}",
+    "loss": f"mean cross-entropy of test inputs, in nats; {OVER}",
+    "average": f"accuracy of the mean prediction of the first {AVERAGED} networks",
+    "barrier": "how much larger the loss is half-way between two networks than the mean of theirs, "
+    f"in nats; mean over pairs of the first {PAIRED}",
+    "aligned": "the same, once their neurons are put in one order",
+    "novelty": "median distance to the nearest network of the zoo, up to permutation and "
+    "rescaling, over the same median for its held-out trajectories: a copy has 0, an independently "
+    "trained network about 1",
+}
+"""The columns of the table, and what they mean."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("path", help="a file or folder of networks, or a flow")
-    parser.add_argument("--task", required=True, help="such as iris, digits, mnist, fashion_mnist")
-    parser.add_argument("--split", type=int, default=0, help="of the task; default: 0")
+    parser.add_argument("--task", required=True, help=TASK)
+    parser.add_argument("--split", type=int, default=0, help=SPLIT)
     parser.add_argument("--against", metavar="ZOO", help="trained networks to compare with")
     parser.add_argument("-n", type=count, default=100, help="draws from a flow; default: 100")
     add_network(parser, required=False)
@@ -58,27 +80,59 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_skip_bad(parser)
     add_steps(parser)
     add_seed(parser)
+    parser.add_argument(
+        "--report", metavar="FILE", type=Path, help="a new file for a report: report.html"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the table."""
+    """Print the table, and write the report."""
+    if options.report:
+        check_report(options.report)
     task = load_task(options.task, options.split)
     known, judged, name, stored = _judged(options)
     test = Split(known.inputs_of(task.test.x), task.test.y)
     if options.against is None:
-        print(table([_row(name, form_for(known.spec, judged), judged, test)]))
-        return
-    options.layout = options.layout or stored  # the flow may know that of its zoo
-    zoo = read_zoo(options.against, options, known).networks
-    form = form_for(known.spec, zoo.weights)
-    novelty = {"novelty": f"{_novelty(form, zoo, judged):.3f}"}
-    of_zoo = _row(Path(options.against).name, form, zoo.last().weights, test)
-    print(table([of_zoo, _row(name, form, judged, test) | novelty]))
+        rows = [_row(name, form_for(known.spec, judged), judged, test)]
+    else:
+        options.layout = options.layout or stored  # the flow may know that of its zoo
+        zoo = read_zoo(options.against, options, known).networks
+        form = form_for(known.spec, zoo.weights)
+        of_zoo = _row(Path(options.against).name, form, zoo.last().weights, test)
+        row = _row(name, form, judged, test)
+        row.cells["novelty"] = f"{_novelty(form, zoo, judged):.3f}"
+        rows = [of_zoo, row]
+    columns = [c for c in COLUMNS if any(c in row.cells for row in rows)]
+    print(table(columns, [row.cells for row in rows]))
+    if options.report:
+        title, meaning = f"{name} on {options.task}", {c: COLUMNS[c] for c in columns}
+        write_report(options.report, title, rows, meaning, _settings(options, known))
+        print(f"report: {options.report}")
+
+
+def _settings(options: argparse.Namespace, known: Network) -> dict[str, str]:
+    """What was asked for, in words."""
+    asked = {
+        "networks": options.path,
+        "what they are": options.network or known.code,
+        "compared with": options.against or "nothing",
+        "layout of files": options.layout or OWN,
+        "task": f"{options.task}, test split {options.split}",
+    }
+    if not _draws(options.path):
+        return asked
+    how = f"{options.n} of the flow, in {options.integrate} Euler steps, seed {options.seed}"
+    return asked | {"draws": how}
+
+
+def _draws(path: str) -> bool:
+    """Whether networks are to be drawn from a flow at a path, or are there themselves."""
+    return is_flow(Path(path)) or "://" in path
 
 
 def _judged(options: Any) -> tuple[Network, Weights, str, str | None]:
     """The networks to judge: what they are, weights, what to call them, and how they are stored."""
-    if is_flow(Path(options.path)) or "://" in options.path:
+    if _draws(options.path):
         flow, known, form, said = read_flow(options.path, options.network)
         drawn = draw(flow, form, options.n, options.seed, options.integrate)
         name = f"samples of {Path(options.path).name}"
@@ -90,14 +144,15 @@ def _judged(options: Any) -> tuple[Network, Weights, str, str | None]:
     return known, weights, Path(options.path).name, options.layout
 
 
-def _row(name: str, form: WeightForm, weights: Weights, test: Split) -> dict[str, str]:
+def _row(name: str, form: WeightForm, weights: Weights, test: Split) -> Row:
     spec = form.network
     figures = {n: np.asarray(a) for n, a in evaluate(spec, weights, test).items()}
     few = first_rows(weights, AVERAGED)
     average = accuracy(jnp.log(probabilities(spec, few, test.x).mean(0)), test.y)
-    row = {"networks": name, "number": str(len(figures["loss"]))}
-    row |= {n: f"{a.mean():.3f} ± {a.std():.3f}" for n, a in figures.items()}
-    return row | {"average": f"{float(average):.3f}"} | _barriers(form, weights, test)
+    cells = {"networks": name, "number": str(len(figures["loss"]))}
+    cells |= {n: f"{a.mean():.3f} ± {a.std():.3f}" for n, a in figures.items()}
+    cells |= {"average": f"{float(average):.3f}"} | _barriers(form, weights, test)
+    return Row(cells, figures)
 
 
 def _barriers(form: WeightForm, weights: Weights, test: Split) -> dict[str, str]:
@@ -125,9 +180,8 @@ def _novelty(form: WeightForm, zoo: WeightSet, judged: Weights) -> float:
     return median_ratio(Nearest(form, reference, zoo.weights).distances(judged), unit)
 
 
-def table(rows: list[dict[str, str]]) -> str:
-    """Rows as a table, with those columns that any has."""
-    columns = [name for name in COLUMNS if any(name in row for row in rows)]
+def table(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows as a table."""
     cells = [columns, *([row.get(name, "") for name in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     lines = ["  ".join(f"{c:{w}}" for c, w in zip(line, widths, strict=True)) for line in cells]

@@ -38,7 +38,10 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", help="the part of each file that is the network, such as ema")
     parser.add_argument("--flat", help="the array that holds networks as vectors")
     parser.add_argument(
-        "--ignore", action="append", default=[], help="a pattern of names that are no weights"
+        "--ignore",
+        action="append",
+        default=[],
+        help="a pattern of names that are no weights, such as *.mask; may be repeated",
     )
 
 
@@ -51,7 +54,9 @@ def add_skip_bad(parser: argparse.ArgumentParser) -> None:
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """`--seed`."""
-    parser.add_argument("--seed", type=_seed, default=0, help="another number, other draws")
+    parser.add_argument(
+        "--seed", type=_seed, default=0, help="another number, other draws; default: 0"
+    )
 
 
 def _seed(text: str) -> int:
@@ -107,11 +112,11 @@ def read_zoo(path: str, options: Any, given: Network | None = None) -> Zoo:
             track=track("reading"),
         )
     except UserError as error:
-        raise UserError(_in_words(str(error))) from error
+        raise UserError(in_words(str(error))) from error
     return Zoo(networks, known, stored)
 
 
-def _in_words(message: str) -> str:
+def in_words(message: str) -> str:
     """What to do, as it is done here and not in Python."""
     for python, here in SAID.items():
         message = message.replace(python, here)
@@ -121,8 +126,10 @@ def _in_words(message: str) -> str:
 SAID = {
     "`skip_bad=True`": "--skip-bad",
     "by `examine`": "by `wfm inspect`",
+    "the network and `layout`": "--network and --layout",
     "by `key`": "by --key",
     "by `flat`": "by --flat",
+    "choose another folder": "choose another --out",
     "`load_networks` and `examine` read folders": "give it as the path",
 }
 

@@ -22,8 +22,8 @@ def track(description: str) -> Callable[[Sequence[Any]], Iterable[Any]]:
 
 
 @contextmanager
-def bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar that is moved by calls with what is done, and a note."""
+def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """A bar that starts with `done`, and is moved by calls with what is done, and a note."""
     progress = _progress()
     if progress is None:
         yield lambda done, note: None
@@ -31,7 +31,7 @@ def bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
     console = importlib.import_module("rich.console").Console(stderr=True)
     columns = (*progress.Progress.get_default_columns(), progress.TextColumn("{task.fields[note]}"))
     with progress.Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(description, total=total, note="")
+        task = shown.add_task(description, total=total, completed=done, note="")
         yield lambda done, note: shown.update(task, completed=done, note=note)
 
 

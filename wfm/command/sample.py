@@ -42,7 +42,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 def add_steps(parser: argparse.ArgumentParser) -> None:
     """`--integrate`."""
     parser.add_argument(
-        "--integrate", metavar="STEPS", type=count, default=64, help="Euler steps; default: 64"
+        "--integrate",
+        metavar="STEPS",
+        type=count,
+        default=64,
+        help="Euler steps from noise to a network, of which fewer are faster; default: 64",
     )
 
 

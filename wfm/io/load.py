@@ -82,7 +82,7 @@ def load_networks(
             stack.add(result.weights)
             initial.append(result.initial)
         if bad and not (skip_bad and origins):
-            raise _refusal(bad, len(found))
+            raise _refusal(bad, len(found), some=bool(origins))
         if not origins:
             raise UserError("no network in it is one that `where` takes")
         weights = stack.finish()
@@ -93,11 +93,21 @@ def load_networks(
     return zoo
 
 
-def _refusal(bad: Sequence[Bad], n: int) -> UserError:
+def _refusal(bad: Sequence[Bad], n: int, some: bool) -> UserError:
+    """What is said of networks of `n` files if they cannot be used; `some`: others can."""
     if n == 1 and len(bad) == 1:
         return UserError(bad[0].reason)
-    shown = "; ".join(f"{name}: {reason}" for name, reason in bad[:SHOWN])
-    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    by_reason: dict[str, str] = {}
+    for name, reason in bad:
+        by_reason.setdefault(reason, name)
+    shown = "; ".join(f"{name}: {reason}" for reason, name in list(by_reason.items())[:SHOWN])
+    left = len(bad) - min(len(by_reason), SHOWN)
+    more = f"; and {left} more" if left else ""
+    if not some:
+        return UserError(
+            f"none of its {len(bad)} networks can be used ({shown}{more}); check the network and "
+            "`layout`, and see all by `examine`"
+        )
     return UserError(
         f"{len(bad)} of its networks cannot be used ({shown}{more}); leave them out by "
         "`skip_bad=True`, and see all by `examine`"

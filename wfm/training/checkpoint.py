@@ -164,6 +164,13 @@ class Checkpoints:
             return -math.inf  # so that `best` tries it first, and warns
 
     def _check(self, about: dict[str, Any], like: TrainState) -> None:
+        if self._config is not None and about["config"] is not None:
+            here, there = _flat(self._config), _flat(about["config"])
+            if different := _differences(there, here):
+                raise UserError(
+                    f"{self._folder} holds a state of another config (different: "
+                    f"{', '.join(different)}); choose another folder, or delete it to start anew"
+                )
         arrays = _arrays(like)
         if about["arrays"] != arrays:
             name = next(iter(_differences(about["arrays"], arrays)))
@@ -172,13 +179,6 @@ class Checkpoints:
                 f"{self._folder} holds a state of other arrays ({name} is {there} there and {here} "
                 "here); restore it with the field and optimiser it was saved from, or delete the "
                 "folder to start anew"
-            )
-        if self._config is None or about["config"] is None:
-            return
-        if different := _differences(_flat(about["config"]), _flat(self._config)):
-            raise UserError(
-                f"{self._folder} holds a state of another config (different: "
-                f"{', '.join(different)}); choose another folder, or delete it to start anew"
             )
 
     def _set_aside(self, damaged: Sequence[int], used: int) -> None:
