@@ -67,6 +67,8 @@ def test_samples_are_judged_beside_their_zoo(wfm, refused, tmp_path):
     assert theirs["loss"].startswith(f"{float(figures['loss'].mean()):.3f} ±")
     assert theirs["number"] == "6" and ours["number"] == "5"
     assert float(ours["novelty"]) > 0.1
+    rival = said["Gaussian fitted to zoo.npz"]
+    assert rival["number"] == "100" and float(rival["novelty"]) > 0.1
     assert np.isfinite([float(ours[name]) for name in ("barrier", "aligned", "average")]).all()
     wrong = refused("evaluate", flow, "--task", "breast_cancer")
     assert "an input of the task has 30 numbers" in wrong
@@ -180,5 +182,6 @@ def test_from_files_of_pytorch_to_files_of_pytorch(wfm, tmp_path):
     wfm("convert", new, tmp_path / "own", *network, "--to-layout", "own", "--format", "npz")
     load_networks(tmp_path / "own", IRIS, None, inputs, np.stack(outputs))
     argv = ("evaluate", flow, "--task", "iris", "-n", 5, "--against", nets)
-    assert {"samples of flow.zip", "nets"} == rows(wfm(*argv)).keys()
+    judged = rows(wfm(*argv))
+    assert judged.keys() == {"nets", "samples of flow.zip", "Gaussian fitted to nets"}
     assert jax.tree.leaves(about(flow)["reference"])

@@ -1,13 +1,14 @@
 """How good networks are, and how new: a table of accuracy, loss, novelty and barriers.
 
 Networks are those in a file or folder, or drawn from a flow. With --against, a zoo of trained ones
-is judged beside them, and *novelty* is the median distance to the nearest of its networks, up to
-permutation and rescaling, over the same median for its held-out trajectories: a copy has 0, an
-independently trained network about 1. *Average* is the accuracy of the mean prediction of up to 32
-networks. *Barriers* are how much larger the loss is half-way between two networks, before and after
-alignment. Figures are of the task's test split, whose inputs are standardised by its training
-split; ± is a standard deviation over networks. --report writes them, with histograms, what they
-mean and how they were made, to one HTML file.
+is judged beside them, and so is what every flow must beat: draws of a Gaussian fitted to that zoo,
+aligned, along its 30 principal directions. *Novelty* is the median distance to the nearest of the
+zoo's networks, up to permutation and rescaling, over the same median for its held-out trajectories:
+a copy has 0, an independently trained network about 1. *Average* is the accuracy of the mean
+prediction of up to 32 networks. *Barriers* are how much larger the loss is half-way between two
+networks, before and after alignment. Figures are of the task's test split, whose inputs are
+standardised by its training split; ± is a standard deviation over networks. --report writes them,
+with histograms, what they mean and how they were made, to one HTML file.
 
   wfm evaluate flow.zip --task iris --against nets --report report.html
   wfm evaluate nets --network mlp:4,8,3 --layout torch --task iris
@@ -15,7 +16,7 @@ mean and how they were made, to one HTML file.
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 
 from wfm.batching import first_rows
 from wfm.command.described import read_flow
-from wfm.command.forms import aligned, form_for
+from wfm.command.forms import form_for
 from wfm.command.inspect import is_flow
 from wfm.command.networks import Network, network
 from wfm.command.options import (
@@ -41,11 +42,19 @@ from wfm.command.progress import say
 from wfm.command.report import Row, check_report, write_report
 from wfm.command.sample import add_steps, draw
 from wfm.errors import UserError
-from wfm.evaluation import Nearest, barriers, evaluate, mean_over_pairs, median_ratio, probabilities
+from wfm.evaluation import (
+    Nearest,
+    aligned_barriers,
+    evaluate,
+    gaussian_networks,
+    median_ratio,
+    probabilities,
+)
 from wfm.tasks import Split, accuracy, load_task
-from wfm.weights import AsTrained, WeightForm, Weights, barycentre, permute_all
+from wfm.weights import WeightForm, Weights, barycentre
 from wfm.zoo import WeightSet
 
+DRAWN = 100  # networks of the Gaussian that flows must beat
 AVERAGED, PAIRED = 32, 8  # the largest numbers of networks averaged, and compared in pairs
 TASK = "a data set, such as iris, wine, breast_cancer, digits, mnist or fashion_mnist"
 SPLIT = "which way to divide the data into training and test inputs; default: 0"
@@ -97,11 +106,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         options.layout = options.layout or stored  # the flow may know that of its zoo
         zoo = read_zoo(options.against, options, known).networks
-        form = form_for(known.spec, zoo.weights)
-        of_zoo = _row(Path(options.against).name, form, zoo.last().weights, test)
-        row = _row(name, form, judged, test)
-        row.cells["novelty"] = f"{_novelty(form, zoo, judged):.3f}"
-        rows = [of_zoo, row]
+        rows = _compared(form_for(known.spec, zoo.weights), zoo, {name: judged}, test, options)
     columns = [c for c in COLUMNS if any(c in row.cells for row in rows)]
     print(table(columns, [row.cells for row in rows]))
     if options.report:
@@ -144,6 +149,23 @@ def _judged(options: Any) -> tuple[Network, Weights, str, str | None]:
     return known, weights, Path(options.path).name, options.layout
 
 
+def _compared(
+    form: WeightForm, zoo: WeightSet, judged: dict[str, Weights], test: Split, options: Any
+) -> list[Row]:
+    """The zoo's row, and below it those of what is judged and of a Gaussian, with novelty."""
+    name, last = Path(options.against).name, zoo.last().weights
+    reference = barycentre(form.spec, form.encode_all(last))
+    if len(zoo) > 1:
+        key = jax.random.key(options.seed)
+        drawn = gaussian_networks(form, reference, zoo.weights, key, DRAWN)
+        judged = judged | {f"Gaussian fitted to {name}": drawn}
+    rows, novelty = [_row(name, form, last, test)], _novelty(form, reference, zoo)
+    for each, weights in judged.items():
+        rows.append(_row(each, form, weights, test))
+        rows[-1].cells["novelty"] = f"{novelty(weights):.3f}"
+    return rows
+
+
 def _row(name: str, form: WeightForm, weights: Weights, test: Split) -> Row:
     spec = form.network
     figures = {n: np.asarray(a) for n, a in evaluate(spec, weights, test).items()}
@@ -160,24 +182,21 @@ def _barriers(form: WeightForm, weights: Weights, test: Split) -> dict[str, str]
     few = first_rows(weights, PAIRED)
     if len(next(iter(few.values()))) < 2:
         return {}
-    spec, found = form.network, {"barrier": few}
-    if spec.permutable:
-        found["aligned"] = permute_all(spec, aligned(form, few).permutations, few)
-    flat = AsTrained(spec).manifold()
-    means = {n: mean_over_pairs(barriers(spec, flat, w, test))["mean"] for n, w in found.items()}
-    return {n: f"{mean:.3f}" for n, mean in means.items()}
+    found = aligned_barriers(form, few, test)
+    columns = {"barrier": "as they are"} | ({"aligned": "aligned"} if form.spec.permutable else {})
+    return {column: f"{found[way]['mean']:.3f}" for column, way in columns.items()}
 
 
-def _novelty(form: WeightForm, zoo: WeightSet, judged: Weights) -> float:
+def _novelty(form: WeightForm, reference: Weights, zoo: WeightSet) -> Callable[[Weights], float]:
     """`median_ratio` of distances to the zoo, with those of its held-out part as the unit."""
     if len(np.unique(zoo.trajectory)) < 2:
         say("novelty needs two trajectories in the zoo at least")
-        return math.nan
+        return lambda weights: math.nan
     share = max(HELD_OUT, 1 / len(np.unique(zoo.trajectory)))
     seen, unseen = zoo.split(share)
-    reference = barycentre(form.spec, form.encode_all(zoo.last().weights))
     unit = Nearest(form, reference, seen.weights).distances(unseen.weights)
-    return median_ratio(Nearest(form, reference, zoo.weights).distances(judged), unit)
+    nearest = Nearest(form, reference, zoo.weights)
+    return lambda weights: median_ratio(nearest.distances(weights), unit)
 
 
 def table(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:

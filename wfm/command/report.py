@@ -19,7 +19,7 @@ from wfm.errors import UserError
 from wfm.versions import version_of
 
 PACKAGES = ("wfm", "jax", "numpy")
-COLORS = {"blue": "#4c72b0", "orange": "#dd8452"}  # as in the pictures of studies
+COLORS = {"blue": "#4c72b0", "orange": "#dd8452", "grey": "#8c8c8c"}  # as studies have them
 BINS = 20
 
 
@@ -46,7 +46,7 @@ def write_report(
     settings: Mapping[str, str],
 ) -> None:
     """Write the table of `rows`, what its `columns` mean, pictures, and how it was made."""
-    names = dict(zip(COLORS if len(rows) > 1 else ["orange"], rows, strict=True))
+    names = dict(zip(COLORS if len(rows) > 1 else ["orange"], rows, strict=False))
     made = {package: version_of(package) for package in PACKAGES}
     made = {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"} | made
     text = PAGE.substitute(
