@@ -185,7 +185,7 @@ def test_units_of_a_wider_network_are_those_of_its_prior(lab_of):
     ("change", "message"),
     [
         ({"transfer": {"task": "digits"}}, "inputs or classes are not as many"),
-        ({"hidden": (3, 3)}, "needs one hidden layer"),
+        ({"network": "mlp:3,3"}, "with one hidden layer"),
     ],
 )
 def test_tasks_and_networks_between_which_nothing_is_transferred(change, message, lab_of):

@@ -6,7 +6,7 @@ import importlib
 import io
 import platform
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ def write_report(
     """Write the table of `rows`, what its `columns` mean, pictures, and how it was made."""
     names = dict(zip(COLORS if len(rows) > 1 else ["orange"], rows, strict=False))
     made = {package: version_of(package) for package in PACKAGES}
-    made = {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"} | made
+    made = {"made": str(date.today())} | made
     text = PAGE.substitute(
         title=html.escape(title),
         table=_table(rows, list(columns)),
