@@ -69,7 +69,7 @@ TABLE = Table(
     (
         metric("accuracy", "accuracy", number(3, std=3)),
         metric("loss", "loss", number(3, std=3)),
-        metric("average of 32", "average", number(3)),
+        metric("average of 32", "ensemble", number(3)),
         metric("novelty", "novelty", number(3, error=3)),
         metric("disagrees", "disagreement", number(3)),
         metric("barrier", "barrier", number(2, error=2)),

@@ -245,6 +245,7 @@ class Parts:
         self.keys["validation"] = jax.random.fold_in(self.keys["training"], 1)
 
     def _of_network(self, config: Config) -> None:
+        """`stored` is the network in files at `zoo.path`; `known` is it without BatchNorm."""
         task = self.data.task
         self.stored = for_task(config.network, task.input_shape, task.n_classes)
         if batch_norms(self.stored.spec) and not config.zoo.path:

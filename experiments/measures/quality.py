@@ -81,14 +81,17 @@ sets_of = lru_cache(maxsize=1)(Sets)  # shared by all measures of a run
 
 
 def points(run: Run) -> Iterator[Point]:
-    """Quality of each set of networks, on test and validation data, and of their average."""
+    """Quality of each set of networks, on test and validation data.
+
+    `ensemble`: the test accuracy of the average prediction of the first networks.
+    """
 
     def of(name: str, folder: Path) -> Figures:
         validation = evaluate(run.parts.network, sets_of(run).of(name), run.parts.task.validation)
         found = sets_of(run).metrics(name) | {f"validation_{m}": v for m, v in validation.items()}
         network, test = run.parts.network, run.parts.task.test
-        mean = average(network, sets_of(run).of(name), test)
-        return {m: _figure(v) for m, v in found.items()} | {"average": mean}
+        together = average(network, sets_of(run).of(name), test)
+        return {m: _figure(v) for m, v in found.items()} | {"ensemble": together}
 
     for name in SETS:
         yield Point({"set": name}, partial(of, name))
