@@ -2,7 +2,7 @@
 
 Command    python -m experiments run networks --workdir=runs/networks --store=runs/store
 Hardware   2 CPU cores
-Time       see the page
+Time       hours; `--only=network=ViT` 40 minutes
 Expected   docs/results/networks.md
 """
 
