@@ -2,7 +2,7 @@
 
 Command    python -m experiments run networks --workdir=runs/networks --store=runs/store
 Hardware   2 CPU cores
-Time       hours; `--only=network=ViT` 40 minutes
+Time       hours; ViT took 24 minutes with one of the three flows, beside other work
 Expected   docs/results/networks.md
 """
 

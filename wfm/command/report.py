@@ -46,7 +46,8 @@ def write_report(
     settings: Mapping[str, str],
 ) -> None:
     """Write the table of `rows`, what its `columns` mean, pictures, and how it was made."""
-    names = dict(zip(COLORS if len(rows) > 1 else ["orange"], rows, strict=False))
+    colors = list(COLORS)[: len(rows)] if len(rows) > 1 else ["orange"]
+    names = dict(zip(colors, rows, strict=True))
     made = {package: version_of(package) for package in PACKAGES}
     made = {"made": str(date.today())} | made
     text = PAGE.substitute(
