@@ -19,12 +19,12 @@ from wfm.evaluation import (
     Nearest,
     averaged_pairs,
     crossed_pairs,
+    ensemble_accuracy,
     evaluate,
     gaussian_networks,
-    probabilities,
     with_noise,
 )
-from wfm.tasks import Split, Task, accuracy
+from wfm.tasks import Split, Task
 from wfm.weights import Weights, WeightSpec
 from wfm.zoo import Schedule, train_zoo
 
@@ -133,8 +133,7 @@ def quality(network: WeightSpec, task: Task, weights: Weights) -> dict[str, Figu
 
 def average(network: WeightSpec, weights: Weights, split: Split, n: int = AVERAGED) -> float:
     """The accuracy of the averaged predictions of the first `n` stacked networks."""
-    outputs = probabilities(network, first_rows(weights, n), split.x)
-    return float(accuracy(jnp.log(outputs.mean(0)), split.y))
+    return ensemble_accuracy(network, first_rows(weights, n), split)
 
 
 def _error(values: Array) -> float:

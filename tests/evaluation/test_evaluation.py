@@ -12,6 +12,7 @@ from wfm.evaluation import (
     Nearest,
     averaged_pairs,
     crossed_pairs,
+    ensemble_accuracy,
     evaluate,
     median_ratio,
     predictions,
@@ -198,3 +199,15 @@ def test_the_error_of_a_ratio_is_the_bootstraps_over_trajectories():
     single = ratio_error(*map(jnp.asarray, (top, bottom[::5], trajectory[::5])), jax.random.key(0))
     assert found == pytest.approx(single, rel=1e-3)
     assert np.isnan(ratio_error(jnp.ones(3), jnp.ones(2), jnp.zeros(2, int), jax.random.key(0)))
+
+
+def test_an_ensemble_averages_probabilities():
+    test, many = load_task("iris").test, stacked(range(5))
+    p = np.stack(
+        [
+            np.asarray(jax.nn.softmax(SPEC.outputs(w, test.x)))
+            for w in map(weights, [SPEC] * 5, range(5))
+        ]
+    )
+    expected = (p.astype(float).mean(0).argmax(1) == np.asarray(test.y)).mean()
+    assert ensemble_accuracy(SPEC, many, test) == pytest.approx(expected)

@@ -45,12 +45,12 @@ from wfm.errors import UserError
 from wfm.evaluation import (
     Nearest,
     aligned_barriers,
+    ensemble_accuracy,
     evaluate,
     gaussian_networks,
     median_ratio,
-    probabilities,
 )
-from wfm.tasks import Split, accuracy, load_task
+from wfm.tasks import Split, load_task
 from wfm.weights import WeightForm, Weights, barycentre
 from wfm.zoo import WeightSet
 
@@ -169,11 +169,10 @@ def _compared(
 def _row(name: str, form: WeightForm, weights: Weights, test: Split) -> Row:
     spec = form.network
     figures = {n: np.asarray(a) for n, a in evaluate(spec, weights, test).items()}
-    few = first_rows(weights, AVERAGED)
-    average = accuracy(jnp.log(probabilities(spec, few, test.x).mean(0)), test.y)
+    average = ensemble_accuracy(spec, first_rows(weights, AVERAGED), test)
     cells = {"networks": name, "number": str(len(figures["loss"]))}
     cells |= {n: f"{a.mean():.3f} ± {a.std():.3f}" for n, a in figures.items()}
-    cells |= {"average": f"{float(average):.3f}"} | _barriers(form, weights, test)
+    cells |= {"average": f"{average:.3f}"} | _barriers(form, weights, test)
     return Row(cells, figures)
 
 

@@ -8,7 +8,13 @@ from wfm.evaluation.baselines import (
     with_noise,
 )
 from wfm.evaluation.calibration import calibration
-from wfm.evaluation.metrics import evaluate, logits, predictions, probabilities
+from wfm.evaluation.metrics import (
+    ensemble_accuracy,
+    evaluate,
+    logits,
+    predictions,
+    probabilities,
+)
 from wfm.evaluation.novelty import (
     Nearest,
     median_ratio,
@@ -26,6 +32,7 @@ __all__ = [
     "calibration",
     "crossed_pairs",
     "divergences",
+    "ensemble_accuracy",
     "evaluate",
     "gaussian_networks",
     "kernel_divergences",

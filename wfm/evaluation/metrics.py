@@ -62,6 +62,15 @@ def probabilities(
     return p
 
 
+def ensemble_accuracy(spec: WeightSpec, weights: Weights, split: Split) -> float:
+    """The accuracy of the mean of the probabilities that stacked networks give.
+
+    A deep ensemble (Lakshminarayanan et al. 2017, section 2.4).
+    """
+    mean = probabilities(spec, weights, split.x).mean(0)
+    return float(accuracy(jnp.log(mean), split.y))
+
+
 @jax.jit
 def _classes(outputs: Float[Array, "n m classes"]) -> Int[Array, "n m"]:
     return jnp.where(jnp.isfinite(outputs).all(-1), outputs.argmax(-1), NO_CLASS)
